@@ -1,0 +1,169 @@
+"""What a channel backend is: start here to add one.
+
+A channel keeps topics. What is published to a topic is handed to each of the topic's subscriptions whose filter wants
+it, at least once, until that subscription settles it. All calls are plain calls on the event loop's thread, answered by
+plain callbacks: on the hot path an event costs no task and no future. `tests/contract/test_channel.py` is the promise as tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mesh.events.event import Event
+from mesh.filters.dialects import FilterNode
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a publish was not taken.
+
+    kind: `full` (a bound is reached: 429), `unavailable` (backend gone, disk full: 503), `failed` (synchronous channel:
+        a subscriber failed for good: 500), `unknown` (no such topic: 404).
+    """
+
+    kind: str
+    why: str
+    retry_after_s: int = 1
+
+
+Done = Callable[[Refusal | None], None]
+"""Called once: None when every event of the publish is safe by this backend's promise."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic as the plan wants it. `options`: `sync` (bool, memory), `retention_s` (float, log), …"""
+
+    key: str
+    options: Mapping[str, str | float | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionSpec:
+    """One reader of a topic.
+
+    key: stable identity; a position belongs to it and outlives a restart and an edit of filter or limit.
+    filters: what it wants, all of them must pass; empty means everything.
+    parallelism: deliveries handed out and not yet settled or given back, at most. 1 means in order: the next one is handed
+        out only after the last was settled or buried, its retries included.
+    """
+
+    key: str
+    filters: tuple[FilterNode, ...] = ()
+    parallelism: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Burial:
+    """Why a delivery is given up: kept with the event in the dead-letter store.
+
+    code: the last HTTP status, or 0 where there was no answer; `why` is a sentence for people.
+    """
+
+    why: str
+    code: int = 0
+    attempts: int = 0
+    destination: str = ""
+
+
+class Delivery(Protocol):
+    """One event handed to one subscription. Exactly one of `settle`, `retry`, `bury` is called, once."""
+
+    event: Event
+    subscription: str
+    attempt: int
+    """The number of the attempt to make now; the first is 1. On a durable backend it is on disk before the delivery is
+    handed out, so it never goes back after a crash."""
+    note: bytes
+    """What the last `retry` left, b"" at first."""
+    interrupted: bool
+    """True where the former attempt was under way when the process died: it may have arrived."""
+    arrived_ns: int
+    """When the event was accepted, nanoseconds since 1970."""
+
+    def settle(self) -> None:
+        """Done with it: this subscription never sees it again."""
+
+    def retry(self, *, delay_s: float, note: bytes = b"", counts: bool = True) -> None:
+        """Hand it out again after `delay_s` seconds; `counts` False keeps the attempt number (another leg is retried)."""
+
+    def bury(self, burial: Burial) -> None:
+        """Settle it and keep it in the dead-letter store (memory: counted only)."""
+
+
+Deliver = Callable[[Delivery], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionState:
+    """What an operator asks about a subscription. Times in nanoseconds since 1970; 0 where nothing waits."""
+
+    key: str
+    topic: str
+    backlog: int
+    """Events that match and are not settled, those in flight and those waiting for a retry included."""
+    in_flight: int
+    retrying: int
+    oldest_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event that could go nowhere."""
+
+    ref: str
+    """Where it is kept, to look at it or send it again."""
+    subscription: str
+    event: Event
+    burial: Burial
+    arrived_ns: int
+    buried_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    durable: bool
+    keeps_attempts: bool
+    keeps_dead_letters: bool
+
+
+class Channel(Protocol):
+    """A backend: many topics, each with its subscriptions."""
+
+    capabilities: Capabilities
+
+    async def start(self) -> None:
+        """Open and recover. Raises StoreError when what is stored cannot be read: never starts empty instead."""
+
+    def open_topic(self, spec: TopicSpec) -> None:
+        """Make or update a topic. Idempotent."""
+
+    def close_topic(self, key: str) -> None:
+        """The topic was deleted from the plan: forget its subscriptions, positions and events."""
+
+    def publish(self, topic: str, events: Sequence[Event], done: Done) -> tuple[str, ...]:
+        """Take all or none of the events. Returns the keys of the subscriptions that want the last of them.
+
+        `done` may be called before this returns (memory) or later (log: after the commit). It is always called.
+        """
+
+    def subscribe(self, topic: str, spec: SubscriptionSpec, deliver: Deliver) -> None:
+        """Begin, or change filter and limit of, a subscription. A key seen before goes on where it was; a new one begins
+        with the next event. `deliver` must not raise; it may settle before it returns."""
+
+    def unsubscribe(self, topic: str, key: str, *, forget: bool) -> None:
+        """Stop handing out. `forget` drops its position and whatever waits for it."""
+
+    def matching(self, topic: str, event: Event) -> tuple[str, ...]:
+        """The keys of the subscriptions that want this event now."""
+
+    def states(self) -> list[SubscriptionState]: ...
+
+    def dead_letters(self) -> Iterable[DeadLetter]: ...
+
+    async def drain(self) -> None:
+        """Hand out no more; return when all that is handed out has come back and is safe. The caller sets the limit."""
+
+    async def aclose(self) -> None: ...

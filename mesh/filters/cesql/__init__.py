@@ -1,0 +1,4 @@
+"""CloudEvents SQL 1.0."""
+
+class Expression:
+    pass
