@@ -1,0 +1,30 @@
+"""How one attempt at a delivery can end. Pure values; `mesh/http/client.py` makes them, `decide` judges them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The target answered.
+
+    headers: names in lower case, as sent; empty where the answer had no body and no `ce-` header (the fast path keeps none).
+    body: at most the sender's limit. cut: the body was longer than that, or broke off; what came first is kept.
+    """
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    body: bytes = b""
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """No complete answer. kind: `refused`, `resolve`, `tls`, `timeout`, `reset`, `garbage`; `why` is for people."""
+
+    kind: str
+    why: str
+
+
+Outcome = Answer | Unreachable
