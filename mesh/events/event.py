@@ -37,7 +37,13 @@ class Event:
     __slots__ = ("_attributes", "block", "body", "passed", "ttl")
 
     def __init__(
-        self, block: bytes, body: bytes, *, passed: bytes = b"", ttl: int = -1, attributes: dict[str, str] | None = None
+        self,
+        block: bytes,
+        body: bytes,
+        *,
+        passed: bytes = b"",
+        ttl: int = -1,
+        attributes: dict[str, str] | None = None,
     ) -> None:
         self.block = block
         self.body = body

@@ -1,0 +1,136 @@
+"""The HTTP binding, both ways: headers and bytes ↔ events. Pure. CloudEvents HTTP binding 1.0.
+
+`read` is on the hot path: one pass over the headers, one join for the block that is shared by all deliveries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mesh.errors import EventError
+from mesh.events import jsonformat
+from mesh.events.event import Event, decode_value, encode_block
+from mesh.events.extensions import PASSED_HEADERS, PASSED_PREFIXES
+from mesh.events.rules import check_attributes, check_name
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+_MAX_NAMES = 4096
+_names: dict[bytes, str] = {b"content-type": "datacontenttype"}
+"""Header name → attribute name, for valid names seen before: bounded, so that senders cannot fill memory."""
+
+
+def read(headers: Headers, body: bytes, *, drop: frozenset[str] = frozenset()) -> list[Event]:
+    """The events in an HTTP message: one, or as many as a batch holds. The hot path: each header is looked up once.
+
+    headers: names in lower case. drop: attributes that are left out of the event (the caller reads the headers itself).
+
+    Raises:
+        EventError: it is no valid event; the text names the attribute and the rule.
+    """
+    attributes: dict[str, str] = {}
+    lines: list[bytes] = []
+    passed = b""
+    known = _names
+    for name, value in headers:
+        attribute = known.get(name)
+        if attribute is None:
+            if name[:3] == b"ce-":
+                attribute = _learn(name)
+            else:
+                if name in PASSED_HEADERS or name.startswith(PASSED_PREFIXES):
+                    passed += name + b": " + value + b"\r\n"
+                continue
+        text = value.decode("latin-1")
+        if "%" in text or not text.isascii():
+            text = decode_value(value)
+        if attribute in attributes:
+            raise EventError(f"{name.decode()} is given twice")
+        attributes[attribute] = text
+        lines += (name, b": ", value, b"\r\n")
+    if "cloudevents" in attributes.get("datacontenttype", "").lower():
+        events = _read_json_format(headers, body, drop)
+        if events is not None:
+            return events
+    if "specversion" not in attributes:
+        raise EventError(_no_event(attributes.get("datacontenttype", ""), body))
+    check_attributes(attributes)
+    event = Event(b"".join(lines), body, passed=passed, attributes=attributes)
+    return [event] if drop.isdisjoint(attributes) else [_without(event, drop)]
+
+
+def _read_json_format(headers: Headers, body: bytes, drop: frozenset[str]) -> list[Event] | None:
+    """None where the content type only sounds like it: a cloudevents media type wins even where ce- headers exist."""
+    media_type = _media_type(headers)
+    if media_type == jsonformat.STRUCTURED:
+        events = [jsonformat.decode(body)]
+    elif media_type == jsonformat.BATCH:
+        events = jsonformat.decode_batch(body)
+    else:
+        return None
+    return [_without(_with_passed(event, headers), drop) for event in events]
+
+
+def _media_type(headers: Headers) -> bytes:
+    content_type = next((value for name, value in headers if name == b"content-type"), b"")
+    return content_type.partition(b";")[0].strip().lower()
+
+
+def write_structured(event: Event) -> tuple[bytes, bytes]:
+    """Header lines and body of the event in structured mode."""
+    return b"content-type: application/cloudevents+json; charset=utf-8\r\n", jsonformat.encode(event)
+
+
+def read_reply(headers: Headers, body: bytes) -> Event | None:
+    """The event in an answer; None where the answer is empty or carries no event at all.
+
+    Raises:
+        EventError: the answer is meant as an event, or has a body, and is no valid event.
+    """
+    media_type = _media_type(headers)
+    if media_type == jsonformat.BATCH:
+        raise EventError("a batch is no reply: one event is wanted")
+    if media_type == jsonformat.STRUCTURED or any(name == b"ce-specversion" for name, _ in headers):
+        return read(headers, body)[0]
+    if body:
+        raise EventError(
+            "the answer has a body that is no CloudEvent (no ce-specversion header, no application/cloudevents+json)"
+        )
+    return None
+
+
+def _with_passed(event: Event, headers: Headers) -> Event:
+    passed = b"".join(
+        name + b": " + value + b"\r\n"
+        for name, value in headers
+        if name in PASSED_HEADERS or name.startswith(PASSED_PREFIXES)
+    )
+    return Event(event.block, event.body, passed=passed, attributes=dict(event.attributes)) if passed else event
+
+
+def _without(event: Event, drop: frozenset[str]) -> Event:
+    if drop.isdisjoint(event.attributes):
+        return event
+    kept = {name: value for name, value in event.attributes.items() if name not in drop}
+    return Event(encode_block(kept), event.body, passed=event.passed, attributes=kept)
+
+
+def _learn(header: bytes) -> str:
+    name = header[3:].decode("utf-8", "replace")
+    check_name(name)
+    if len(_names) < _MAX_NAMES:
+        _names[header] = name
+    return name
+
+
+def _no_event(content_type: str, body: bytes) -> str:
+    """Why it is no CloudEvent, with what to do about it: the most common first mistake with curl."""
+    if "json" in content_type.lower() and b'"specversion"' in body[:65536]:
+        return (
+            "no CloudEvent: there is no ce-specversion header. The body looks like a structured event, "
+            "which needs content-type application/cloudevents+json"
+        )
+    return (
+        "no CloudEvent: neither a ce-specversion header (binary mode) "
+        "nor content-type application/cloudevents+json (structured mode)"
+    )
