@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Answer:
     """The target answered.
 
-    headers: names in lower case, as sent; empty where the answer had no body and no `ce-` header (the fast path keeps none).
+    headers: names in lower case, as sent; empty for a 2xx answer without a body and without a `ce-` header (the fast path
+        keeps none). Any other answer keeps them: a 503 without a body may still say `retry-after`.
     body: at most the sender's limit. cut: the body was longer than that, or broke off; what came first is kept.
     """
 
