@@ -1,0 +1,154 @@
+"""A request as the handler sees it, and what all connections of one listener have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from mesh.http.framing import Refusal
+from mesh.http.wire import SWEEP_S, TEXT, Clock, answer_bytes, date_line
+from mesh.settings import HttpSettings
+
+_ALLOW = b"allow: POST, OPTIONS\r\n"
+
+
+class Conversation(Protocol):
+    """A connection, as requests and the server see it; `mesh/http/inbound.py` is it."""
+
+    intake: Intake
+    peer: str
+    deadline: float
+
+    @property
+    def is_busy(self) -> bool:
+        """A request is in hand: being read, waiting, or in the handler."""
+
+    def answer(self, data: bytes, *, close: bool) -> None:
+        """Write the answer to the request in hand. Never raises."""
+
+    def drain(self) -> None:
+        """Close if idle; otherwise the answer that is due will say `connection: close`."""
+
+    def close(self) -> None:
+        """Close once what was answered is written."""
+
+    def abort(self) -> None:
+        """Close now."""
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+
+
+class Request:
+    """One request. Answer it once, now or later; an answer to a connection that is gone is dropped.
+
+    target: path and query, raw. headers: names in lower case, values stripped, in order; no value holds CR, LF or NUL.
+    """
+
+    __slots__ = ("_connection", "body", "headers", "keep_alive", "method", "peer", "target")
+
+    def __init__(
+        self,
+        connection: Conversation,
+        method: bytes,
+        target: bytes,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes,
+        keep_alive: bool,  # noqa: FBT001 - one call site, on the hot path
+    ) -> None:
+        self._connection: Conversation | None = connection
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.body = body
+        self.keep_alive = keep_alive
+        self.peer = connection.peer
+
+    def respond(self, status: int, body: bytes = b"", *, headers: bytes = b"", content_type: bytes = TEXT) -> None:
+        """Answer. `headers`: raw lines each ended by CRLF. A second answer is a no-op."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            intake = connection.intake
+            close = intake.draining or not self.keep_alive
+            data = answer_bytes(
+                status,
+                body,
+                headers=headers,
+                content_type=content_type,
+                date=intake.date,
+                close=close,
+                head=self.method == b"HEAD",
+            )
+            connection.answer(data, close=close)
+
+    def accepted(self) -> None:
+        """Answer 202 without a body: the fast way."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            intake = connection.intake
+            if intake.draining or not self.keep_alive:
+                connection.answer(intake.accepted_last, close=True)
+            else:
+                connection.answer(intake.accepted, close=False)
+
+    def forget(self) -> None:
+        """The connection is gone: nobody waits for an answer."""
+        self._connection = None
+
+
+Handler = Callable[[Request], None]
+Refused = Callable[[str, int], None]
+"""Called with a code for counting (`malformed`, `body_too_large`, …) and the status that was answered."""
+
+
+class Stats:
+    """Plain counters. connections: open now. requests: complete ones, ever. bytes_in: read from all sockets, ever."""
+
+    __slots__ = ("bytes_in", "connections", "refused", "requests")
+
+    def __init__(self) -> None:
+        self.connections = self.requests = self.refused = self.bytes_in = 0
+
+
+class Intake:
+    """What all connections of one server have in common."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        settings: HttpSettings,
+        clock: Clock,
+        *,
+        on_refused: Refused,
+        on_error: Callable[[Exception], None],
+        limit_of: Callable[[bytes], int] | None = None,
+    ) -> None:
+        self.handler = handler
+        self.settings = settings
+        self.on_refused = on_refused
+        self.on_error = on_error
+        self.limit_of = limit_of
+        self.stats = Stats()
+        self.connections: set[Conversation] = set()
+        self.lingering: set[Conversation] = set()
+        self.on_lost: Callable[[], None] | None = None
+        self.draining = False
+        self.header_wait = settings.header_timeout_s + SWEEP_S
+        self.body_wait = settings.body_timeout_s + SWEEP_S
+        self.idle_wait = settings.idle_timeout_s + SWEEP_S
+        self._clock = clock
+        self.tick()
+
+    def tick(self) -> None:
+        """Bring the coarse time up to date: deadlines and Date headers are made from it, so that no request asks the clock."""
+        self.now = self._clock.monotonic()
+        self.date = date_line(self._clock.now_ns())
+        self.accepted = self._accepted(close=False)
+        self.accepted_last = self._accepted(close=True)
+
+    def _accepted(self, *, close: bool) -> bytes:
+        return answer_bytes(202, b"", headers=_ALLOW, content_type=TEXT, date=self.date, close=close)
+
+    def refused(self, refusal: Refusal) -> None:
+        self.stats.refused += 1
+        self.on_refused(refusal.code, refusal.status)
