@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
-LOOKED_AT = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", b"connection"})
-"""Headers that decide how a message is read; the rest is the handler's affair."""
-
+_ONCE = (b"host", b"content-length", b"transfer-encoding", b"expect")
+"""Headers that decide how a message is read: of two, another parser might believe the other one."""
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\])(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]*)(.*)", re.DOTALL)
 
@@ -26,8 +27,7 @@ class Refusal:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """How to go on after a request head. length: -1 where the body is chunked. expects: it waits for `100 Continue`."""
 
     length: int
@@ -35,17 +35,39 @@ class Head:
     http10: bool
 
 
-def read_head(framing: Sequence[tuple[bytes, bytes]], *, keep_alive: bool, spoken: Callable[[], str]) -> Head | Refusal:
-    """Judge the headers that stand in `LOOKED_AT`, names in lower case.
+def read_head(headers: Sequence[tuple[bytes, bytes]], *, keep_alive: bool, spoken: Callable[[], str]) -> Head | Refusal:
+    """Judge the headers, names in lower case.
 
-    keep_alive: what the parser makes of version and Connection header. Only where these leave it open is `spoken`, the version, asked.
+    keep_alive: what the parser makes of version and Connection header. Only where these leave it open is `spoken`, the
+    version, asked.
     """
-    seen = dict(framing)
-    if len(seen) != len(framing):
-        names = [name for name, _ in framing if name != b"connection"]
-        if len(set(names)) != len(names):
-            return malformed("one of Host, Content-Length, Transfer-Encoding and Expect is there more than once")
-    version = spoken() if not keep_alive or b"connection" in seen else "1.1"
+    seen = dict(headers)
+    if len(seen) != len(headers):
+        names = [name for name, _ in headers]
+        for name in _ONCE:
+            if names.count(name) > 1:
+                return malformed(f"the header {name.decode()} is there more than once")
+    doubtful = not keep_alive or b"connection" in seen
+    host = seen.get(b"host")
+    length = seen.get(b"content-length", b"0")
+    if (
+        doubtful
+        or host is None
+        or len(host) > 255
+        or len(length) > 16
+        or b"transfer-encoding" in seen
+        or b"expect" in seen
+    ):
+        return _read_rare(seen, spoken() if doubtful else "1.1")
+    return _read_usual(host, length)
+
+
+@lru_cache(maxsize=1_024)
+def _read_usual(host: bytes, length: bytes) -> Head | Refusal:
+    return _read_rare({b"host": host, b"content-length": length}, "1.1")
+
+
+def _read_rare(seen: Mapping[bytes, bytes], version: str) -> Head | Refusal:
     if version not in ("1.0", "1.1"):
         return Refusal(505, "unsupported", "the versions understood are HTTP/1.1 and HTTP/1.0")
     http10 = version == "1.0"

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from mesh.http.framing import LOOKED_AT, Refusal, malformed, origin_form, read_head
+from mesh.http.framing import Refusal, malformed, origin_form, read_head
 from mesh.http.request import Intake, Request
 from mesh.http.wire import TEXT, answer_bytes
 from mesh.settings import HttpSettings
@@ -39,9 +39,32 @@ class Connection(asyncio.Protocol):
     """The protocol object. The `on_*` methods are called by the parser, inside `feed_data`."""
 
     __slots__ = (
-        "_advancing", "_body", "_choked", "_continue_due", "_current", "_eof", "_framing", "_headers", "_keep_alive",
-        "_length", "_limit", "_method", "_parser", "_paused", "_phase", "_raw", "_refusal", "_rest", "_size", "_target",
-        "_transport", "_upgrading", "_waiting", "deadline", "intake", "peer",
+        "_advancing",
+        "_body",
+        "_choked",
+        "_continue_due",
+        "_current",
+        "_eof",
+        "_headers",
+        "_keep_alive",
+        "_length",
+        "_limit",
+        "_lines",
+        "_method",
+        "_parser",
+        "_paused",
+        "_phase",
+        "_raw",
+        "_refusal",
+        "_rest",
+        "_size",
+        "_target",
+        "_transport",
+        "_upgrading",
+        "_waiting",
+        "deadline",
+        "intake",
+        "peer",
     )  # fmt: skip
 
     def __init__(self, intake: Intake) -> None:
@@ -54,7 +77,7 @@ class Connection(asyncio.Protocol):
         self._rest = b""
         self._refusal: Refusal | None = None
         self._advancing = self._choked = self._paused = self._continue_due = self._upgrading = self._eof = False
-        self._headers = self._framing = _NO_HEADERS
+        self._headers = self._lines = _NO_HEADERS
         self._target = self._method = b""
         self._body: bytes | bytearray = b""
         self._size = self._length = self._limit = self._raw = 0
@@ -100,6 +123,9 @@ class Connection(asyncio.Protocol):
                 self._transport.abort()
         elif self._current is None and not self._rest and len(data) <= PIECE:
             self._feed(data)
+            if self._waiting:
+                # The usual case without the loop: one whole request has come, and nothing else is going on.
+                self._hand_over(self._waiting.pop(0))
             if self._waiting or self._phase == _ENDED or self._rest:
                 self._advance()
         else:
@@ -293,7 +319,7 @@ class Connection(asyncio.Protocol):
     def _bound_raw(self) -> None:
         """Bound what the limits on whole headers and bodies do not see: half a header, chunk extensions, trailers."""
         room = self.intake.settings.max_header_bytes + PIECE
-        if self._phase == _HEAD and self._raw > room:
+        if self._phase == _HEAD and (self._raw > room or len(self._lines) > self.intake.settings.max_headers):
             self._set_refusal(_too_many_headers(self.intake.settings))
         elif self._phase == _BODY and self._length < 0 and self._raw > 8 * self._limit + room:
             self._set_refusal(malformed("the chunks are too small, or what is between them is too large"))
@@ -332,8 +358,7 @@ class Connection(asyncio.Protocol):
             raise _RefusedError
         self._phase = _HEAD
         self._target = b""
-        self._headers = []
-        self._framing = []
+        self._lines = []
         self.deadline = self.intake.now + self.intake.header_wait
 
     def on_url(self, url: bytes) -> None:
@@ -344,14 +369,7 @@ class Connection(asyncio.Protocol):
             self._fail(Refusal(414, "target_too_long", f"the request target is longer than {_MAX_TARGET} bytes"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._phase != _HEAD:
-            return  # a trailer: it must never pose as a header
-        pair = (name.lower(), value.strip())
-        self._headers.append(pair)
-        if pair[0] in LOOKED_AT:
-            self._framing.append(pair)
-        if len(self._headers) > self.intake.settings.max_headers:
-            self._fail(_too_many_headers(self.intake.settings))
+        self._lines.append((name, value))
 
     def on_headers_complete(self) -> None:
         if self._upgrading:  # the second head, which only told the framing again
@@ -361,10 +379,14 @@ class Connection(asyncio.Protocol):
         settings = intake.settings
         parser = self._parser
         self._method = parser.get_method()
-        if self._raw > settings.max_header_bytes and self._header_bytes() > settings.max_header_bytes:
+        headers = self._headers = [(name.lower(), value.strip()) for name, value in self._lines]
+        self._lines = []  # what comes there now is trailers: they must never pose as headers
+        if len(headers) > settings.max_headers or (
+            self._raw > settings.max_header_bytes and self._header_bytes() > settings.max_header_bytes
+        ):
             self._fail(_too_many_headers(settings))
         keep_alive = parser.should_keep_alive()
-        head = read_head(self._framing, keep_alive=keep_alive, spoken=parser.get_http_version)
+        head = read_head(headers, keep_alive=keep_alive, spoken=parser.get_http_version)
         if isinstance(head, Refusal):
             self._fail(head)
         if self._target[:1] != b"/" or b"#" in self._target:
@@ -410,7 +432,7 @@ class Connection(asyncio.Protocol):
             return
         body, self._body = bytes(self._body), b""
         self._waiting.append(Request(self, self._method, self._target, self._headers, body, self._keep_alive))
-        self._headers = self._framing = _NO_HEADERS
+        self._headers = _NO_HEADERS
         self._size = 0
         self._continue_due = False
         self._phase = _IDLE if self._keep_alive else _ENDED
