@@ -37,7 +37,7 @@ _PEEK = 256
 class Topic:
     """A topic of the plan. everyone: all positions, where no subscription filters; index: else, made when first asked."""
 
-    __slots__ = ("everyone", "groups", "id", "index", "key", "options", "spec_filters")
+    __slots__ = ("all_keys", "everyone", "groups", "id", "index", "key", "options", "spec_filters")
 
     def __init__(self, key: str, ident: int) -> None:
         self.key = key
@@ -46,6 +46,7 @@ class Topic:
         self.groups: dict[str, Group] = {}
         self.spec_filters: dict[str, tuple[FilterNode, ...]] = {}
         self.everyone: tuple[Position, ...] | None = ()
+        self.all_keys: tuple[str, ...] = ()
         self.index: MatchIndex[Position] | None = None
 
     def matching(self, event: Event) -> Sequence[Position]:
@@ -61,6 +62,7 @@ class Topic:
         self.index = None
         filtered = any(self.spec_filters.values())
         self.everyone = None if filtered else tuple(self.groups[key].positions[0] for key in self.spec_filters)
+        self.all_keys = tuple(self.spec_filters)
 
 
 class LogChannel:
@@ -96,6 +98,7 @@ class LogChannel:
         self._main: Partition | None = None
         self._idle = asyncio.Event()
         self._draining = False
+        self._closed = False
 
     @property
     def _partitions(self) -> list[Partition]:
@@ -266,23 +269,17 @@ class LogChannel:
             done(Refusal("unknown", f"there is no topic {topic}"))
             return ()
         own = self._own
-        plan = [(event, home.matching(event)) for event in events]
         keeps_all = home.id in own.retention_ns
+        plan: list[tuple[Event, Sequence[Position]]] = []
         size = 0
-        for event, positions in plan:
+        positions: Sequence[Position] = ()
+        for event in events:
+            positions = home.everyone if home.everyone is not None else home.matching(event)
             if positions or keeps_all:
+                plan.append((event, positions))
                 size += len(event.block) + len(event.body) + len(event.passed) + record.OVERHEAD + 4 * len(positions)
-        refusal = own.refusal(size)
-        if refusal is not None:
-            done(refusal)
-            return ()
-        now_ns = self._clock.now_ns()
-        matched: Sequence[Position] = ()
-        for event, matched in plan:  # noqa: B007 the last one's is what is answered
-            if matched or keeps_all:
-                own.add(event, topic=home.id, positions=matched, now_ns=now_ns)
-        own.done(done, size)
-        return tuple([position.group.key for position in matched])
+        own.publish(plan, topic=home.id, size=size, done=done)
+        return home.all_keys if positions is home.everyone else tuple([position.group.key for position in positions])
 
     def matching(self, topic: str, event: Event) -> tuple[str, ...]:
         home = self._topics.get(topic)
@@ -386,7 +383,7 @@ class LogChannel:
 
     async def aclose(self) -> None:
         """Write what gathered, then close. What is handed out and not settled comes back at the next start."""
-        if self._main is None:
+        if self._main is None or self._closed:
             return
         for partition in self._partitions:
             partition.handing = False
@@ -397,9 +394,9 @@ class LogChannel:
         while not all(partition.is_idle or partition.has_trouble for partition in self._partitions):
             self._idle.clear()
             await self._idle.wait()
+        self._closed = True
         for partition in self._partitions:
             partition.close()
-        self._main, self._adopted = None, []
 
     # -- stores of workers that are no more ---------------------------------------------------------------------
 

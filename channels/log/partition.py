@@ -67,50 +67,52 @@ class Partition:
 
     # -- publishing ---------------------------------------------------------------------------------------------
 
-    def refusal(self, size: int) -> Refusal | None:
-        """Why events of `size` bytes in all cannot be taken now."""
+    def publish(self, plan: Sequence[tuple[Event, Sequence[Position]]], *, topic: int, size: int, done: Done) -> None:
+        """Take all of these events, each with the positions that want it, or refuse them all. size: their bytes in all.
+
+        The hot path: kept in one piece, since each call saved is worth a hundredth of the whole.
+        """
+        batch = self.gathering
+        if self._why or self._closed or self.store.used + self._writing_bytes + batch.bytes + size > self._bound:
+            done(self._refusal())
+            return
+        if not plan and not batch.dones and not self._busy:
+            done(None)
+            return
+        now_ns = self._clock.now_ns()
+        for event, positions in plan:
+            seq = self.next_seq
+            self.next_seq = seq + 1
+            entry = Entry(seq, event, now_ns, topic, positions)
+            batch.entries.append(entry)
+            for position in positions:
+                position.matched += 1
+                if not position.dirty:
+                    position.dirty = True
+                    batch.dirty.append(position)
+                group = position.group
+                if position.live and group.in_flight < group.limit and not group.held:
+                    group.in_flight += 1
+                    position.flying[seq] = delivery = LogDelivery(entry, position)
+                    batch.handouts.append(delivery)
+                else:
+                    entry.exact = False
+                    if position.live:
+                        position.live = False
+                        position.frontier = seq
+            if not positions:
+                self._release(seq, topic, now_ns)
+        batch.dones.append(done)
+        batch.bytes += size
+        if not self._busy and not self._scheduled:
+            self.schedule()
+
+    def _refusal(self) -> Refusal:
         if self._closed:
             return Refusal("unavailable", "the log is closed")
         if self._why:
             return Refusal("unavailable", self._why)
-        if self.store.used + self._writing_bytes + self.gathering.bytes + size > self._bound:
-            return Refusal("full", f"the log has reached its bound of {self.store.max_bytes} bytes")
-        return None
-
-    def add(self, event: Event, *, topic: int, positions: Sequence[Position], now_ns: int) -> None:
-        """Take an event into the batch that gathers; `refusal` was asked before, `done` follows."""
-        seq = self.next_seq
-        self.next_seq = seq + 1
-        entry = Entry(seq, event, arrived_ns=now_ns, topic=topic, positions=positions)
-        batch = self.gathering
-        for position in positions:
-            position.matched += 1
-            if not position.dirty:
-                position.dirty = True
-                batch.dirty.append(position)
-            group = position.group
-            if position.live and group.in_flight < group.limit and not group.held:
-                group.in_flight += 1
-                delivery = position.flying[seq] = LogDelivery(entry, position)
-                batch.handouts.append(delivery)
-            else:
-                entry.exact = False
-                if position.live:
-                    position.live = False
-                    position.frontier = seq
-        batch.entries.append(entry)
-        if not positions:
-            self._release(seq, topic, now_ns)
-
-    def done(self, done: Done, size: int) -> None:
-        """Call `done` once everything added so far is on disk, in order."""
-        batch = self.gathering
-        if not batch.entries and not batch.dones and not self._busy:
-            done(None)
-            return
-        batch.dones.append(done)
-        batch.bytes += size
-        self.schedule()
+        return Refusal("full", f"the log has reached its bound of {self.store.max_bytes} bytes")
 
     def after_commit(self, done: Done) -> None:
         """Call `done` once all that gathered so far is on disk."""
@@ -129,32 +131,30 @@ class Partition:
         if delivery.has_row:
             position.special -= 1
             self.gathering.waits[record.WAIT_KEY.pack(position.id, seq)] = None
-        self._count_settled(position, delivery.entry)
-        group = position.group
-        group.in_flight -= 1
-        if len(group.positions) == 1:
-            if not position.live or position.ready:
-                self.want(position)
-        else:
-            wake(group)
-        if not self._busy and not self._scheduled:
-            self.schedule()
-
-    def _count_settled(self, position: Position, entry: Entry) -> None:
         position.settled += 1
+        batch = self.gathering
         if not position.dirty:
             position.dirty = True
-            self.gathering.dirty.append(position)
+            batch.dirty.append(position)
+        entry = delivery.entry
         if entry.exact:
             entry.left -= 1
-            if entry.left:
-                return
-        elif not self._is_settled(entry.seq, [each.id for each in entry.positions]):
-            return
-        if not self.retention_ns:
-            self.gathering.deletes.append(entry.seq)
+            is_over = not entry.left
         else:
-            self._release(entry.seq, entry.topic, entry.arrived_ns)
+            is_over = self._is_settled(seq, [each.id for each in entry.positions])
+        if is_over:
+            if self.retention_ns:
+                self._release(seq, entry.topic, entry.arrived_ns)
+            else:
+                batch.deletes.append(seq)
+        group = position.group
+        group.in_flight -= 1
+        if len(group.positions) > 1:
+            wake(group)
+        elif not position.live or position.ready:
+            self.want(position)
+        if not self._busy and not self._scheduled:
+            self.schedule()
 
     def buried(self, delivery: LogDelivery, burial: Burial) -> None:
         if delivery.position.flying.get(delivery.seq) is not delivery or delivery.phase != OUT:
@@ -469,7 +469,7 @@ class Partition:
             self._on_trouble("record damaged", {"path": str(self.store.path), "seq": seq, "why": str(exc)})
             return None
         positions = [self.positions[ident] for ident in head.ids if ident in self.positions]
-        entry = Entry(seq, event, arrived_ns=head.arrived_ns, topic=head.topic, positions=positions)
+        entry = Entry(seq, event, head.arrived_ns, head.topic, positions)
         entry.exact = False
         return entry
 

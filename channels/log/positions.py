@@ -123,7 +123,7 @@ class Entry:
 
     __slots__ = ("arrived_ns", "event", "exact", "left", "positions", "seq", "topic")
 
-    def __init__(self, seq: int, event: Event, *, arrived_ns: int, topic: int, positions: Sequence[Position]) -> None:
+    def __init__(self, seq: int, event: Event, arrived_ns: int, topic: int, positions: Sequence[Position]) -> None:
         self.seq = seq
         self.event = event
         self.arrived_ns = arrived_ns
@@ -131,6 +131,12 @@ class Entry:
         self.positions = positions
         self.left = len(positions)
         self.exact = True
+
+
+    def ids(self) -> bytes:
+        """The ids of the positions, as the record has them."""
+        positions = self.positions
+        return positions[0].packed if len(positions) == 1 else b"".join([each.packed for each in positions])
 
 
 class LogDelivery:

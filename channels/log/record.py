@@ -18,8 +18,8 @@ from mesh.events.event import Event
 FORMAT = b"knit-log 1 crc32"
 VERSION = 1
 
-_PREFIX = Struct("<BII")  # version, CRC of the head, CRC of the event
-_HEAD = Struct("<QiIIII")  # arrived_ns, ttl, topic, number of subscriptions, bytes of block, bytes of passed
+_PREFIX = Struct("<BI")  # version, CRC of the head
+_HEAD = Struct("<IQiIIII")  # CRC of the event, arrived_ns, ttl, topic, number of subscriptions, bytes of block, of passed
 _HEAD_AT = _PREFIX.size
 _IDS_AT = _HEAD_AT + _HEAD.size
 _POSITION = Struct("<QQQI")  # frontier, matched, settled, number in flight
@@ -40,12 +40,12 @@ class DamagedError(Exception):
     """A row does not match its checksum or its own lengths. Stays inside this package."""
 
 
-def encode_event(event: Event, *, arrived_ns: int, topic: int, ids: bytes) -> bytes:
+def encode_event(event: Event, arrived_ns: int, topic: int, ids: bytes) -> bytes:
     """The record of an event. `ids` are the matched subscriptions' ids, four bytes each."""
     block, passed = event.block, event.passed
-    head = _HEAD.pack(arrived_ns, event.ttl, topic, len(ids) >> 2, len(block), len(passed)) + ids
     rest = b"".join((block, passed, event.body))
-    return b"".join((_PREFIX.pack(VERSION, crc32(head), crc32(rest)), head, rest))
+    head = _HEAD.pack(crc32(rest), arrived_ns, event.ttl, topic, len(ids) >> 2, len(block), len(passed)) + ids
+    return _PREFIX.pack(VERSION, crc32(head)) + head + rest
 
 
 @dataclass(slots=True)
@@ -64,8 +64,8 @@ def decode_head(row: Buffer) -> Head:
         DamagedError: nothing of this record can be trusted.
     """
     try:
-        version, crc, _ = _PREFIX.unpack_from(row)
-        arrived_ns, _, topic, count, _, _ = _HEAD.unpack_from(row, _HEAD_AT)
+        version, crc = _PREFIX.unpack_from(row)
+        _, arrived_ns, _, topic, count, _, _ = _HEAD.unpack_from(row, _HEAD_AT)
         end = _IDS_AT + 4 * count
         if version != VERSION or end > len(row) or crc32(row[_HEAD_AT:end]) != crc:
             raise DamagedError("the head of the record does not match its checksum")
@@ -81,10 +81,10 @@ def decode_event(row: Buffer) -> Event:
     Raises:
         DamagedError: the event itself is damaged.
     """
-    _, ttl, _, count, block_len, passed_len = _HEAD.unpack_from(row, _HEAD_AT)
+    crc, _, ttl, _, count, block_len, passed_len = _HEAD.unpack_from(row, _HEAD_AT)
     start = _IDS_AT + 4 * count
     rest = bytes(row[start:])
-    if crc32(rest) != _PREFIX.unpack_from(row)[2]:
+    if crc32(rest) != crc:
         raise DamagedError("the event does not match its checksum")
     cut = block_len + passed_len
     return Event(rest[:block_len], rest[cut:], passed=rest[block_len:cut], ttl=ttl)

@@ -167,18 +167,8 @@ class Store:
             if batch.entries:
                 pack = record.KEY.pack
                 rows = [
-                    (
-                        pack(entry.seq),
-                        record.encode_event(
-                            entry.event,
-                            arrived_ns=entry.arrived_ns,
-                            topic=entry.topic,
-                            ids=entry.positions[0].packed
-                            if len(entry.positions) == 1
-                            else b"".join([position.packed for position in entry.positions]),
-                        ),
-                    )
-                    for entry in batch.entries
+                    (pack(each.seq), record.encode_event(each.event, each.arrived_ns, each.topic, each.ids()))
+                    for each in batch.entries
                 ]
                 txn.cursor(dbs["events"]).putmulti(rows, append=True)
                 txn.put(b"next_seq", pack(batch.next_seq), db=dbs["meta"])
