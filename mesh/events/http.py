@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from mesh.errors import EventError
 from mesh.events import jsonformat
 from mesh.events.event import Event, decode_value, encode_block
-from mesh.events.extensions import PASSED_HEADERS, PASSED_PREFIXES
+from mesh.events.extensions import ARRIVAL_TIME, DEFAULT_TTL, PASSED_HEADERS, PASSED_PREFIXES, TTL
 from mesh.events.rules import check_attributes, check_name
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -20,10 +20,11 @@ _names: dict[bytes, str] = {b"content-type": "datacontenttype"}
 """Header name → attribute name, for valid names seen before: bounded, so that senders cannot fill memory."""
 
 
-def read(headers: Headers, body: bytes, *, drop: frozenset[str] = frozenset()) -> list[Event]:
+def read(headers: Headers, body: bytes, *, arrival: str = "") -> list[Event]:
     """The events in an HTTP message: one, or as many as a batch holds. The hot path: each header is looked up once.
 
-    headers: names in lower case. drop: attributes that are left out of the event (the caller reads the headers itself).
+    headers: names in lower case. arrival: not "" where a broker takes the event: its time of arrival (RFC 3339), which
+    becomes `knativearrivaltime`; the `knativebrokerttl` that came is taken off, counted down, and becomes `Event.ttl`.
 
     Raises:
         EventError: it is no valid event; the text names the attribute and the rule.
@@ -49,17 +50,40 @@ def read(headers: Headers, body: bytes, *, drop: frozenset[str] = frozenset()) -
         attributes[attribute] = text
         lines += (name, b": ", value, b"\r\n")
     if "cloudevents" in attributes.get("datacontenttype", "").lower():
-        events = _read_json_format(headers, body, drop)
+        events = _read_json_format(headers, body, arrival)
         if events is not None:
             return events
     if "specversion" not in attributes:
         raise EventError(_no_event(attributes.get("datacontenttype", ""), body))
     check_attributes(attributes)
-    event = Event(b"".join(lines), body, passed=passed, attributes=attributes)
-    return [event] if drop.isdisjoint(attributes) else [_without(event, drop)]
+    if not arrival:
+        return [Event(b"".join(lines), body, passed=passed, attributes=attributes)]
+    if TTL in attributes or ARRIVAL_TIME in attributes:
+        return [at_broker(Event(b"".join(lines), body, passed=passed, attributes=attributes), arrival)]
+    attributes[ARRIVAL_TIME] = arrival
+    lines += (b"ce-knativearrivaltime: ", arrival.encode(), b"\r\n")
+    return [Event(b"".join(lines), body, passed=passed, ttl=DEFAULT_TTL, attributes=attributes)]
 
 
-def _read_json_format(headers: Headers, body: bytes, drop: frozenset[str]) -> list[Event] | None:
+def at_broker(event: Event, arrival: str) -> Event:
+    """The event as a broker takes it: arrival time set anew, hops counted down into `ttl` (0: exhausted, to be refused).
+
+    An event without `knativebrokerttl`, or with one that is no integer, begins with 255 (eventing data plane, TTL).
+    """
+    kept = {name: value for name, value in event.attributes.items() if name != TTL}
+    kept[ARRIVAL_TIME] = arrival
+    ttl = event.ttl - 1 if event.ttl >= 0 else _count_down(event.attributes.get(TTL, ""))
+    return Event(encode_block(kept), event.body, passed=event.passed, ttl=max(0, ttl), attributes=kept)
+
+
+def _count_down(text: str) -> int:
+    try:
+        return int(text) - 1 if text.lstrip("+-").isdecimal() else DEFAULT_TTL
+    except ValueError:
+        return DEFAULT_TTL
+
+
+def _read_json_format(headers: Headers, body: bytes, arrival: str) -> list[Event] | None:
     """None where the content type only sounds like it: a cloudevents media type wins even where ce- headers exist."""
     media_type = _media_type(headers)
     if media_type == jsonformat.STRUCTURED:
@@ -68,7 +92,8 @@ def _read_json_format(headers: Headers, body: bytes, drop: frozenset[str]) -> li
         events = jsonformat.decode_batch(body)
     else:
         return None
-    return [_without(_with_passed(event, headers), drop) for event in events]
+    events = [_with_passed(event, headers) for event in events]
+    return [at_broker(event, arrival) for event in events] if arrival else events
 
 
 def _media_type(headers: Headers) -> bytes:
@@ -106,13 +131,6 @@ def _with_passed(event: Event, headers: Headers) -> Event:
         if name in PASSED_HEADERS or name.startswith(PASSED_PREFIXES)
     )
     return Event(event.block, event.body, passed=passed, attributes=dict(event.attributes)) if passed else event
-
-
-def _without(event: Event, drop: frozenset[str]) -> Event:
-    if drop.isdisjoint(event.attributes):
-        return event
-    kept = {name: value for name, value in event.attributes.items() if name not in drop}
-    return Event(encode_block(kept), event.body, passed=event.passed, attributes=kept)
 
 
 def _learn(header: bytes) -> str:

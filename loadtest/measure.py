@@ -1,0 +1,286 @@
+"""CPU per event beside nginx, in one run: `python -m loadtest.measure [SCENARIO…] [--rounds 5] [--seconds 2]`.
+
+The process under test is pinned to core 0, load and subscriber to core 1. What is counted is the on-CPU time of all threads of
+all processes under test (/proc/PID/task/*/schedstat), the drain of what is queued included, divided by the events answered 2xx.
+Scenarios are interleaved and the first round is thrown away; the median is shown with the spread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+KNIT = [sys.executable, "-m", "mesh.cli.main"]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What stands between the load and the subscriber."""
+
+    name: str
+    backend: str = ""
+    """`memory`, `log`, or "" for nginx."""
+    triggers: int = 1
+    matching: int = 1
+    workers: int = 1
+    size: int = 1024
+    rate: float = 0.0
+    pinned: bool = True
+
+
+SCENARIOS = [
+    Scenario("nginx"),
+    Scenario("memory", "memory"),
+    Scenario("log", "log"),
+    Scenario("memory-1000-triggers", "memory", triggers=1000),
+    Scenario("log-1000-triggers", "log", triggers=1000),
+    Scenario("memory-10-matching", "memory", triggers=10, matching=10),
+    Scenario("log-10-matching", "log", triggers=10, matching=10),
+]
+SPECIAL = [
+    Scenario("nginx-500", rate=500, pinned=False),
+    Scenario("log-500", "log", rate=500, pinned=False),
+    Scenario("memory-500", "memory", rate=500, pinned=False),
+    Scenario("log-1-worker", "log", pinned=False),
+    Scenario("log-2-workers", "log", workers=2, pinned=False),
+]
+
+
+@dataclass
+class Result:
+    cpu_us: list[float] = field(default_factory=list)
+    per_s: list[float] = field(default_factory=list)
+    p50_ms: list[float] = field(default_factory=list)
+    p99_ms: list[float] = field(default_factory=list)
+    delivered: list[float] = field(default_factory=list)
+
+
+def cpu_ns(pids: list[int]) -> int:
+    total = 0
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError):
+                total += int(task.read_text().split()[0])
+    return total
+
+
+def family(pid: int) -> list[int]:
+    """The process and all its descendants."""
+    pids = [pid]
+    with contextlib.suppress(OSError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            pids += family(int(child))
+    return pids
+
+
+def pin(pids: list[int], core: int) -> None:
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(int(task.name), {core})
+
+
+@contextlib.contextmanager
+def sink() -> Iterator[int]:
+    process = subprocess.Popen([sys.executable, "-m", "loadtest.sink", "0"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    port = int(process.stdout.readline())
+    pin([process.pid], 1)
+    try:
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def taken(port: int) -> int:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
+        return int(answer.read())
+
+
+NGINX = """
+worker_processes {workers}; daemon off; pid {dir}/nginx.pid; error_log {dir}/error.log crit;
+events {{ worker_connections 4096; }}
+http {{ access_log off; keepalive_requests 10000000; client_body_temp_path {dir}; proxy_temp_path {dir}; fastcgi_temp_path {dir};
+ uwsgi_temp_path {dir}; scgi_temp_path {dir};
+ upstream sink {{ server 127.0.0.1:{sink}; keepalive 128; keepalive_requests 10000000; }}
+ server {{ listen 127.0.0.1:{port} backlog=1024; location / {{ proxy_pass http://sink; proxy_http_version 1.1; proxy_set_header Connection ""; }} }} }}
+"""
+
+
+def free_port() -> int:
+    import socket  # noqa: PLC0415
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def nginx(scenario: Scenario, sink_port: int, folder: Path) -> Iterator[tuple[str, list[int]]]:
+    binary = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
+    if binary is None:
+        sys.exit("nginx is not installed: it is what everything is measured beside (Debian: apt install nginx-light)")
+    port = free_port()
+    conf = folder / "nginx.conf"
+    conf.write_text(NGINX.format(workers=scenario.workers, dir=folder, sink=sink_port, port=port))
+    process = subprocess.Popen([binary, "-p", str(folder), "-c", str(conf)])
+    wait_for_port(port)
+    try:
+        yield f"http://127.0.0.1:{port}/default/default", family(process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def wait_for_port(port: int) -> None:
+    import socket  # noqa: PLC0415
+
+    for _ in range(500):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+            return
+        time.sleep(0.01)
+    sys.exit(f"nothing listens on {port}")
+
+
+def resources(scenario: Scenario, sink_port: int) -> str:
+    kind = {"memory": ("messaging.knative.dev/v1", "InMemoryChannel"), "log": ("messaging.knit.dev/v1alpha1", "LogChannel")}
+    version, name = kind[scenario.backend]
+    documents = [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "channel", "namespace": "default"},
+            "data": {"channel-template-spec": f"apiVersion: {version}\nkind: {name}\n"},
+        },
+        {
+            "apiVersion": "eventing.knative.dev/v1",
+            "kind": "Broker",
+            "metadata": {"name": "default", "namespace": "default", "annotations": {"messaging.knative.dev/async-handler": "true"}},
+            "spec": {"config": {"apiVersion": "v1", "kind": "ConfigMap", "name": "channel", "namespace": "default"}},
+        },
+    ]
+    for number in range(scenario.triggers):
+        wanted = "com.example.loadtest" if number < scenario.matching else f"com.example.other.{number}"
+        documents.append(
+            {
+                "apiVersion": "eventing.knative.dev/v1",
+                "kind": "Trigger",
+                "metadata": {"name": f"t{number}", "namespace": "default"},
+                "spec": {
+                    "broker": "default",
+                    "filter": {"attributes": {"type": wanted}},
+                    "subscriber": {"uri": f"http://127.0.0.1:{sink_port}/t{number}"},
+                },
+            }
+        )
+    return "\n---\n".join(json.dumps(document) for document in documents)
+
+
+@contextlib.contextmanager
+def knit(scenario: Scenario, sink_port: int, folder: Path) -> Iterator[tuple[str, list[int]]]:
+    mesh = folder / "mesh"
+    mesh.mkdir()
+    (mesh / "mesh.yaml").write_text(resources(scenario, sink_port))
+    ready = folder / "ready.json"
+    process = subprocess.Popen(
+        [*KNIT, "run", str(mesh), "--port", "0", "--admin-port", "0", "--workers", str(scenario.workers), "--data-dir",
+         str(folder / "data"), "--ready-file", str(ready)],
+        cwd=ROOT, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not ready.exists():
+        if process.poll() is not None:
+            sys.exit("knit run ended before it was ready")
+        time.sleep(0.01)
+    try:
+        yield json.loads(ready.read_text())["ingress"] + "/default/default", family(process.pid)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def drive(scenario: Scenario, url: str, seconds: float) -> dict[str, float]:
+    command = ["taskset", "-c", "1"] if scenario.pinned else []
+    command += [sys.executable, "-m", "loadtest.drive", url, "--seconds", str(seconds), "--size", str(scenario.size)]
+    if scenario.rate:
+        command += ["--rate", str(scenario.rate)]
+    return dict(json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout))
+
+
+def measure(scenario: Scenario, result: Result, seconds: float, *, keep: bool) -> None:
+    with tempfile.TemporaryDirectory() as name, sink() as sink_port:
+        start = knit if scenario.backend else nginx
+        with start(scenario, sink_port, Path(name)) as (url, pids):
+            if scenario.pinned:
+                pin(pids, 0)
+            drive(scenario, url, 0.3)
+            settle(sink_port)
+            before, had = cpu_ns(pids), taken(sink_port)
+            report = drive(scenario, url, seconds)
+            settle(sink_port)
+            used, delivered = cpu_ns(pids) - before, taken(sink_port) - had
+    answered = sum(count for status, count in report["statuses"].items() if status.startswith("2"))  # type: ignore[attr-defined]
+    if keep:
+        result.cpu_us.append(used / 1000 / max(1, answered))
+        result.per_s.append(answered / seconds)
+        result.p50_ms.append(report["p50_ms"])
+        result.p99_ms.append(report["p99_ms"])
+        result.delivered.append(delivered / max(1, answered))
+
+
+def settle(sink_port: int) -> None:
+    """Wait until nothing arrives any more."""
+    last = -1
+    while (now := taken(sink_port)) != last:
+        last = now
+        time.sleep(0.1)
+
+
+def table(scenarios: list[Scenario], results: dict[str, Result]) -> str:
+    base = statistics.median(results["nginx"].cpu_us) if results.get("nginx") and results["nginx"].cpu_us else None
+    lines = ["| scenario | CPU µs / event | min..max | × nginx | events/s | p50 / p99 ms | delivered / event |", "|---|---|---|---|---|---|---|"]
+    for scenario in scenarios:
+        r = results[scenario.name]
+        cpu = statistics.median(r.cpu_us)
+        times = f"{cpu / base:.2f}" if base else "-"
+        lines.append(
+            f"| {scenario.name} | {cpu:.1f} | {min(r.cpu_us):.1f}..{max(r.cpu_us):.1f} | {times} | {statistics.median(r.per_s):.0f} "
+            f"| {statistics.median(r.p50_ms):.2f} / {statistics.median(r.p99_ms):.2f} | {statistics.median(r.delivered):.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    names = [s.name for s in [*SCENARIOS, *SPECIAL]]
+    parser.add_argument("scenarios", nargs="*", help=", ".join(names))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    args = parser.parse_args()
+    chosen = [s for s in [*SCENARIOS, *SPECIAL] if s.name in args.scenarios] if args.scenarios else SCENARIOS
+    results = {scenario.name: Result() for scenario in chosen}
+    for number in range(args.rounds + 1):
+        for scenario in chosen:
+            print(f"round {number}/{args.rounds} {scenario.name}   ", end="\r", file=sys.stderr, flush=True)
+            measure(scenario, results[scenario.name], args.seconds, keep=number > 0)
+    print(file=sys.stderr)
+    print(f"{platform.platform()}, CPython {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
+    print(table(chosen, results))
+
+
+if __name__ == "__main__":
+    main()

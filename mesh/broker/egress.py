@@ -1,0 +1,99 @@
+"""One Trigger or Subscription at work: an event comes from the channel, goes to the subscriber, and is settled.
+
+This file is the fast path: sent once, answered 2xx without a body, settled; no task, no future, no timer. Everything else
+is handed to `dispatch.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from channels.api import Delivery
+from mesh.broker.dispatch import Dispatch
+from mesh.delivery.outcome import Answer, Outcome
+from mesh.events.http import write_structured
+from mesh.http.client import Endpoint, Sender
+from mesh.plan.model import Egress as EgressSpec
+from mesh.plan.model import Target
+from mesh.telemetry.signals import Signals
+
+
+class Egress:
+    """`deliver` is what the channel calls."""
+
+    __slots__ = ("_dispatch", "_endpoint", "_key", "_lines", "_now_ns", "_plain", "_signals", "_spec", "_timeout_s")
+
+    def __init__(
+        self, spec: EgressSpec, dispatch: Dispatch, *, sender: Sender, signals: Signals, now_ns: Callable[[], int]
+    ) -> None:
+        self._spec = spec
+        self._key = spec.key
+        self._dispatch = dispatch
+        self._signals = signals
+        self._now_ns = now_ns
+        self._endpoint = _endpoint(sender, spec.subscriber)
+        self._plain = self._endpoint is not None and spec.format != "json"
+        self._lines = b"prefer: reply\r\nkn-namespace: " + spec.namespace.encode() + b"\r\n"
+        self._timeout_s = spec.policy.timeout_s
+
+    def deliver(self, delivery: Delivery) -> None:
+        if delivery.attempt > 1 or delivery.note or not self._plain:
+            self._unusual(delivery)
+            return
+        event = delivery.event
+        block = event.block + event.passed if event.passed else event.block
+        assert self._endpoint is not None  # noqa: S101  # _plain says so
+        self._endpoint.send(
+            self._lines, block, event.body, _Attempt(self, delivery, self._now_ns()), timeout_s=self._timeout_s
+        )
+
+    def _unusual(self, delivery: Delivery) -> None:
+        if delivery.interrupted:
+            self._signals.recovered(self._key, delivery.event, attempt=delivery.attempt)
+        if self._dispatch.resumed(self._spec, delivery):
+            return
+        if self._endpoint is None:
+            self._dispatch.inside(self._spec, delivery, self._now_ns())
+            return
+        event = delivery.event
+        attempt = _Attempt(self, delivery, self._now_ns())
+        if self._spec.format == "json":
+            lines, body = write_structured(event)
+            self._endpoint.send(self._lines + lines, event.passed, body, attempt, timeout_s=self._timeout_s)
+        else:
+            self._endpoint.send(self._lines, event.block + event.passed, event.body, attempt, timeout_s=self._timeout_s)
+
+    def ended(self, delivery: Delivery, outcome: Outcome, started_ns: int) -> None:
+        if type(outcome) is Answer and 200 <= outcome.status < 300 and not outcome.body and not outcome.headers:
+            self._signals.delivered(
+                self._key,
+                delivery.event,
+                attempt=delivery.attempt,
+                status=outcome.status,
+                started_ns=started_ns,
+                arrived_ns=delivery.arrived_ns,
+            )
+            delivery.settle()
+        else:
+            self._dispatch.judge(self._spec, delivery, outcome, started_ns)
+
+
+class _Attempt:
+    """What the sender calls when the attempt has ended: cheaper than a closure with three cells."""
+
+    __slots__ = ("_delivery", "_egress", "_started_ns")
+
+    def __init__(self, egress: Egress, delivery: Delivery, started_ns: int) -> None:
+        self._egress = egress
+        self._delivery = delivery
+        self._started_ns = started_ns
+
+    def __call__(self, outcome: Outcome) -> None:
+        self._egress.ended(self._delivery, outcome, self._started_ns)
+
+
+def _endpoint(sender: Sender, target: Target | None) -> Endpoint | None:
+    """None where the target is inside this process, or there is none."""
+    if target is None or target.topic:
+        return None
+    return sender.endpoint(target.url, ca_certs=target.ca_certs)

@@ -1,0 +1,194 @@
+"""Every observable happening of the data plane, once: its metric, its line in the story and, where someone may have to act,
+its log line together, so that names cannot drift. What is called per event is written for speed: a dict, a list, a ring.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mesh.events.event import Event
+from mesh.telemetry.snapshot import BUCKETS_S, MetricsSnapshot
+from mesh.telemetry.story import Story
+
+Log = Callable[[str, str, Mapping[str, Any]], None]
+"""(level, constant message, fields)."""
+
+OTHER = "other"
+_STAT = len(BUCKETS_S) + 1
+
+
+class Stat:
+    """A histogram in seconds: how many, their sum, and how many in each bucket (the last is +Inf)."""
+
+    __slots__ = ("buckets", "count", "total_s")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total_s = 0.0
+        self.buckets = [0] * _STAT
+
+    def observe(self, seconds: float) -> None:
+        self.count += 1
+        self.total_s += seconds
+        self.buckets[bisect_left(BUCKETS_S, seconds)] += 1
+
+    def value(self) -> tuple[int, float, list[int]]:
+        return self.count, self.total_s, list(self.buckets)
+
+
+class Signals:
+    """One per worker."""
+
+    def __init__(
+        self,
+        now_ns: Callable[[], int],
+        *,
+        story_events: int,
+        max_event_types: int,
+        log: Log,
+        tag_event_types: bool = True,
+    ) -> None:
+        self.story = Story(story_events)
+        self.log = log
+        self._now_ns = now_ns
+        self._max_types = max_event_types
+        self._tag = tag_event_types
+        self._labels: dict[str, str] = {}
+        self._ingress: dict[tuple[str, str, int], Stat] = {}
+        self._egress: dict[tuple[str, str, int], Stat] = {}
+        self._process: dict[str, Stat] = {}
+        self._attempts: dict[tuple[str, str], int] = {}
+        self._refused: dict[tuple[str, int], int] = {}
+        self._buried: dict[str, int] = {}
+
+    def type_label(self, event_type: str) -> str:
+        """The label for an event type: bounded whatever senders invent; the first `max_event_types` get their own."""
+        label = self._labels.get(event_type)
+        if label is None:
+            if not self._tag:
+                return "unknown"
+            if len(self._labels) >= self._max_types:
+                return OTHER
+            label = self._labels[event_type] = event_type
+        return label
+
+    # Per event: the hot path.
+
+    def accepted(self, topic: str, event: Event, matched: tuple[str, ...], *, at_ns: int) -> None:
+        """It is safe and was answered 202."""
+        now = self._now_ns()
+        seconds = (now - at_ns) / 1e9
+        event_type = event.attributes["type"]
+        key = (topic, self._labels.get(event_type) or self.type_label(event_type), 202)
+        stat = self._ingress.get(key)
+        if stat is None:
+            stat = self._ingress[key] = Stat()
+        stat.count += 1
+        stat.total_s += seconds
+        stat.buckets[bisect_left(BUCKETS_S, seconds)] += 1
+        self.story.usual((at_ns, "accepted", topic, event.block, matched, 202, seconds))
+
+    def delivered(
+        self, egress: str, event: Event, *, attempt: int, status: int, started_ns: int, arrived_ns: int
+    ) -> None:
+        """The subscriber took it."""
+        now = self._now_ns()
+        seconds = (now - started_ns) / 1e9
+        self._observe_egress(egress, event, status, seconds)
+        stat = self._process.get(egress)
+        if stat is None:
+            stat = self._process[egress] = Stat()
+        waited = (started_ns - arrived_ns) / 1e9
+        stat.count += 1
+        stat.total_s += waited
+        stat.buckets[bisect_left(BUCKETS_S, waited)] += 1
+        attempts = self._attempts
+        key = (egress, "delivered")
+        attempts[key] = attempts.get(key, 0) + 1
+        self.story.usual((now, "delivered", egress, event.block, attempt, status, seconds))
+
+    def _observe_egress(self, egress: str, event: Event, status: int, seconds: float) -> None:
+        event_type = event.type
+        key = (egress, self._labels.get(event_type) or self.type_label(event_type), status)
+        stat = self._egress.get(key)
+        if stat is None:
+            stat = self._egress[key] = Stat()
+        stat.observe(seconds if seconds > 0 else 0.0)
+
+    # When something is not as it should be.
+
+    def refused(self, *, why: str, status: int, reason: str, where: str = "", block: bytes = b"", topic: bool = False) -> None:
+        """A request was not taken. `reason` is one of a fixed set of words (a label), `why` is for people."""
+        key = (reason, status)
+        self._refused[key] = self._refused.get(key, 0) + 1
+        if topic:
+            event_type = self.type_label(Event(block, b"").type)
+            self._ingress.setdefault((where, event_type, status), Stat()).observe(0.0)
+        if block:
+            self.story.trouble((self._now_ns(), "refused", where, block, 0, status, 0.0, 0.0, f"refused with {status}: {why}"))
+
+    def failed(
+        self, egress: str, event: Event, *, attempt: int, status: int, started_ns: int, pause_s: float, what: str, why: str
+    ) -> None:
+        """An attempt did not succeed. what: `retried`, `rejected`, `reply-refused`; `why` tells what comes next."""
+        now = self._now_ns()
+        seconds = max(0.0, (now - started_ns) / 1e9)
+        self._observe_egress(egress, event, status, seconds)
+        self._count(egress, what)
+        self.story.trouble((now, what, egress, event.block, attempt, status, seconds, pause_s, why))
+
+    def replied(self, egress: str, event: Event, *, reply: Event, to: str) -> None:
+        """The answer was an event and is on its way."""
+        text = f"the answer was an event of type {reply.type} (id {reply.id}), sent to {to}"
+        self.story.trouble((self._now_ns(), "replied", egress, event.block, 0, 0, 0.0, 0.0, text))
+
+    def dead_lettered(self, egress: str, event: Event, *, to: str, why: str) -> None:
+        """The dead-letter sink took it."""
+        self._count(egress, "dead_lettered")
+        self.story.trouble(
+            (self._now_ns(), "dead-lettered", egress, event.block, 0, 0, 0.0, 0.0, f"went to the dead letter sink {to}: {why}")
+        )
+
+    def buried(self, egress: str, event: Event, *, kept: bool, code: int, why: str) -> None:
+        """It could go nowhere. `kept`: it is in the dead-letter store (a durable channel)."""
+        self._count(egress, "buried")
+        self._buried[egress] = self._buried.get(egress, 0) + 1
+        place = "kept in the dead-letter store (knit get deadletters)" if kept else "not kept: the channel is in memory"
+        self.story.trouble((self._now_ns(), "buried", egress, event.block, 0, code, 0.0, 0.0, f"{why}; {place}"))
+        self.log("warning", "event_could_go_nowhere", {"subscription": egress, "event_id": event.id, "why": why, "kept": kept})
+
+    def recovered(self, egress: str, event: Event, *, attempt: int) -> None:
+        """It was under way when the process ended, and is tried again: why an event may come twice."""
+        text = f"attempt {attempt - 1} was under way when the process ended; it may have arrived, so it may come twice"
+        self._count(egress, "recovered")
+        self.story.trouble((self._now_ns(), "recovered", egress, event.block, attempt, 0, 0.0, 0.0, text))
+
+    def _count(self, egress: str, outcome: str) -> None:
+        key = (egress, outcome.replace("-", "_"))
+        self._attempts[key] = self._attempts.get(key, 0) + 1
+
+    def forget(self, egress: str) -> None:
+        """The subscription is gone: its series go too."""
+        for table in (self._egress, self._attempts):
+            for key in [key for key in table if key[0] == egress]:
+                del table[key]  # type: ignore[attr-defined]  # both tables have tuple keys that begin with the egress
+        self._process.pop(egress, None)
+        self._buried.pop(egress, None)
+
+    def forget_topic(self, topic: str) -> None:
+        for key in [key for key in self._ingress if key[0] == topic]:
+            del self._ingress[key]
+
+    def snapshot(self, *, subscriptions: list[tuple[str, str, int, int, int, int]], gauges: dict[str, float]) -> MetricsSnapshot:
+        return MetricsSnapshot(
+            ingress={key: stat.value() for key, stat in self._ingress.items()},
+            egress={key: stat.value() for key, stat in self._egress.items()},
+            process={key: stat.value() for key, stat in self._process.items()},
+            attempts=dict(self._attempts),
+            refused=dict(self._refused),
+            subscriptions=subscriptions,
+            dead_letters=dict(self._buried),
+            gauges=gauges,
+        )
