@@ -114,7 +114,9 @@ async def main(args: argparse.Namespace) -> None:
     run = Run(args)
     parts = urlsplit(args.url)
     loop = asyncio.get_running_loop()
-    made = [await loop.create_connection(lambda: Sender(run), parts.hostname, parts.port) for _ in range(args.connections)]
+    made = [
+        await loop.create_connection(lambda: Sender(run), parts.hostname, parts.port) for _ in range(args.connections)
+    ]
     if run.open_loop:
         run.idle.extend(protocol for _, protocol in made)
         await pace(run, args.rate)

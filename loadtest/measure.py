@@ -96,7 +96,9 @@ def pin(pids: list[int], core: int) -> None:
 
 @contextlib.contextmanager
 def sink() -> Iterator[int]:
-    process = subprocess.Popen([sys.executable, "-m", "loadtest.sink", "0"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "loadtest.sink", "0"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     port = int(process.stdout.readline())
     pin([process.pid], 1)
@@ -158,7 +160,10 @@ def wait_for_port(port: int) -> None:
 
 
 def resources(scenario: Scenario, sink_port: int) -> str:
-    kind = {"memory": ("messaging.knative.dev/v1", "InMemoryChannel"), "log": ("messaging.knit.dev/v1alpha1", "LogChannel")}
+    kind = {
+        "memory": ("messaging.knative.dev/v1", "InMemoryChannel"),
+        "log": ("messaging.knit.dev/v1alpha1", "LogChannel"),
+    }
     version, name = kind[scenario.backend]
     documents = [
         {
@@ -170,7 +175,11 @@ def resources(scenario: Scenario, sink_port: int) -> str:
         {
             "apiVersion": "eventing.knative.dev/v1",
             "kind": "Broker",
-            "metadata": {"name": "default", "namespace": "default", "annotations": {"messaging.knative.dev/async-handler": "true"}},
+            "metadata": {
+                "name": "default",
+                "namespace": "default",
+                "annotations": {"messaging.knative.dev/async-handler": "true"},
+            },
             "spec": {"config": {"apiVersion": "v1", "kind": "ConfigMap", "name": "channel", "namespace": "default"}},
         },
     ]
@@ -252,7 +261,10 @@ def settle(sink_port: int) -> None:
 
 def table(scenarios: list[Scenario], results: dict[str, Result]) -> str:
     base = statistics.median(results["nginx"].cpu_us) if results.get("nginx") and results["nginx"].cpu_us else None
-    lines = ["| scenario | CPU µs / event | min..max | × nginx | events/s | p50 / p99 ms | delivered / event |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| scenario | CPU µs / event | min..max | × nginx | events/s | p50 / p99 ms | delivered / event |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for scenario in scenarios:
         r = results[scenario.name]
         cpu = statistics.median(r.cpu_us)
@@ -278,7 +290,9 @@ def main() -> None:
             print(f"round {number}/{args.rounds} {scenario.name}   ", end="\r", file=sys.stderr, flush=True)
             measure(scenario, results[scenario.name], args.seconds, keep=number > 0)
     print(file=sys.stderr)
-    print(f"{platform.platform()}, CPython {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
+    print(
+        f"{platform.platform()}, CPython {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n"
+    )
     print(table(chosen, results))
 
 

@@ -16,6 +16,7 @@ import sys
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from mesh.broker.ingress import Ingress
 from mesh.broker.router import Route, Router
 from mesh.errors import KnitError
 from mesh.filters.dialects import CompiledFilter, compile_filters
-from mesh.http.client import Sender
+from mesh.http.client import Endpoint, Sender
 from mesh.http.server import HttpServer
 from mesh.plan.model import Plan, Topic
 from mesh.runtime.clock import SystemClock
@@ -156,9 +157,11 @@ class DataPlane:
         for spec in topic.egresses:
             if before.get(spec.key) == spec:
                 continue
-            egress = Egress(spec, self._dispatch, sender=self._sender, signals=self._signals, now_ns=self._clock.now_ns)
+            at_work = Egress(
+                spec, self._dispatch, sender=self._sender, signals=self._signals, now_ns=self._clock.now_ns
+            )
             channel.subscribe(
-                topic.key, SubscriptionSpec(spec.key, spec.filters, parallelism=spec.parallelism), egress.deliver
+                topic.key, SubscriptionSpec(spec.key, spec.filters, parallelism=spec.parallelism), at_work.deliver
             )
             self._backend_of[spec.key] = topic.backend
         self._topics[topic.key] = topic
@@ -194,7 +197,7 @@ class DataPlane:
         count = self._config.count
         return count > 1 and any(egress.parallelism < count for egress in topic.egresses)
 
-    def _forward(self, topic: Topic) -> Any:
+    def _forward(self, topic: Topic) -> Endpoint | None:
         if not self._is_pinned(topic):
             return None
         owner = zlib.crc32(topic.key.encode()) % self._config.count
@@ -226,6 +229,8 @@ class DataPlane:
                 case "drain":
                     await self.drain()
                     return
+                case _:
+                    pass
         await self.stop()
 
     def _answer(self, message: dict[str, Any]) -> object:
@@ -236,10 +241,13 @@ class DataPlane:
             case "story":
                 return self._signals.story.tell(arguments["event_id"], arguments["source"], self._explain)
             case "deadletters":
-                return [letter for channel in self._channels.values() for letter in _first(channel.dead_letters(), 1000)]
+                return [
+                    letter for channel in self._channels.values() for letter in islice(channel.dead_letters(), 1000)
+                ]
             case "states":
                 return [state for channel in self._channels.values() for state in channel.states()]
-        return None
+            case _:
+                return None
 
     def _metrics(self) -> object:
         subscriptions = [
@@ -247,7 +255,7 @@ class DataPlane:
             for channel in self._channels.values()
             for s in channel.states()
         ]
-        gauges = {"open_connections": float(self._server.stats.open)}
+        gauges = {"open_connections": float(self._server.stats.connections)}
         return self._signals.snapshot(subscriptions=subscriptions, gauges=gauges)
 
     def _explain(self, topic: str, attributes: Mapping[str, str]) -> Mapping[str, str]:
@@ -294,10 +302,6 @@ class DataPlane:
     @property
     def facts(self) -> dict[str, Any]:
         return {"inner_port": self._inner_port, "pid": os.getpid()}
-
-
-def _first(items: Any, limit: int) -> list[Any]:
-    return [item for _, item in zip(range(limit), items, strict=False)]
 
 
 async def _main(fd: int) -> int:

@@ -42,7 +42,13 @@ class Leg:
     reply: Event | None = None
 
     def to_note(self) -> bytes:
-        fields: dict[str, object] = {"leg": self.name, "tried": self.tried, "dest": self.dest, "code": self.code, "why": self.why}
+        fields: dict[str, object] = {
+            "leg": self.name,
+            "tried": self.tried,
+            "dest": self.dest,
+            "code": self.code,
+            "why": self.why,
+        }
         fields["body"] = _text(self.body)
         if self.reply is not None:
             event = self.reply
@@ -57,7 +63,13 @@ def read_note(note: bytes) -> Leg:
     if reply is not None:
         event = Event(_bytes(reply[0]), _bytes(reply[2]), passed=_bytes(reply[1]), ttl=reply[3])
     return Leg(
-        fields["leg"], fields["tried"], fields["dest"], fields["code"], _bytes(fields["body"]), fields["why"], reply=event
+        fields["leg"],
+        fields["tried"],
+        fields["dest"],
+        fields["code"],
+        _bytes(fields["body"]),
+        fields["why"],
+        reply=event,
     )
 
 
@@ -139,7 +151,13 @@ class Dispatch:
         what = "rejected" if isinstance(outcome, Answer) else "unreachable"
         pause = decision.delay_s if isinstance(decision, RetryIn) else 0.0
         self._signals.failed(
-            spec.key, event, attempt=delivery.attempt, status=leg.code, started_ns=started_ns, pause_s=pause, what=what,
+            spec.key,
+            event,
+            attempt=delivery.attempt,
+            status=leg.code,
+            started_ns=started_ns,
+            pause_s=pause,
+            what=what,
             why=_tell(leg, decision, why),
         )
         if isinstance(decision, RetryIn):
@@ -162,7 +180,11 @@ class Dispatch:
 
     def _taken(self, spec: Egress, delivery: Delivery, status: int, started_ns: int, reply: Event | None) -> None:
         self._signals.delivered(
-            spec.key, delivery.event, attempt=delivery.attempt, status=status, started_ns=started_ns,
+            spec.key,
+            delivery.event,
+            attempt=delivery.attempt,
+            status=status,
+            started_ns=started_ns,
             arrived_ns=delivery.arrived_ns,
         )
         if reply is None or spec.reply is None:
@@ -190,8 +212,14 @@ class Dispatch:
         error = _error(spec.reply, outcome, decision.why)
         pause = decision.delay_s if isinstance(decision, RetryIn) else 0.0
         self._signals.failed(
-            spec.key, delivery.event, attempt=tried, status=error.code, started_ns=started_ns, pause_s=pause,
-            what="reply-refused", why="the reply was not taken: " + _tell(error, decision, decision.why),
+            spec.key,
+            delivery.event,
+            attempt=tried,
+            status=error.code,
+            started_ns=started_ns,
+            pause_s=pause,
+            what="reply-refused",
+            why="the reply was not taken: " + _tell(error, decision, decision.why),
         )
         if isinstance(decision, RetryIn):
             delivery.retry(delay_s=decision.delay_s, note=replace(leg, tried=tried).to_note(), counts=False)
@@ -213,7 +241,10 @@ class Dispatch:
         event = dead_letter_event(delivery.event, destination=leg.dest, code=leg.code, body=leg.body)
         started = self._now_ns()
         self._to(
-            spec.dead_letter, event, spec, lambda outcome: self._dead_letter_ended(spec, delivery, leg, outcome, started)
+            spec.dead_letter,
+            event,
+            spec,
+            lambda outcome: self._dead_letter_ended(spec, delivery, leg, outcome, started),
         )
 
     def _dead_letter_ended(self, spec: Egress, delivery: Delivery, leg: Leg, outcome: Outcome, started_ns: int) -> None:
@@ -227,13 +258,21 @@ class Dispatch:
         error = _error(spec.dead_letter, outcome, decision.why)
         pause = decision.delay_s if isinstance(decision, RetryIn) else 0.0
         self._signals.failed(
-            spec.key, delivery.event, attempt=tried, status=error.code, started_ns=started_ns, pause_s=pause,
-            what="dead-letter-refused", why=f"the dead letter sink {sink} did not take it: " + _tell(error, decision, decision.why),
+            spec.key,
+            delivery.event,
+            attempt=tried,
+            status=error.code,
+            started_ns=started_ns,
+            pause_s=pause,
+            what="dead-letter-refused",
+            why=f"the dead letter sink {sink} did not take it: " + _tell(error, decision, decision.why),
         )
         if isinstance(decision, RetryIn):
             delivery.retry(delay_s=decision.delay_s, note=replace(leg, tried=tried).to_note(), counts=False)
         else:
-            self._bury(spec, delivery, leg, f"{leg.why}; then the dead letter sink {sink} did not take it: {decision.why}")
+            self._bury(
+                spec, delivery, leg, f"{leg.why}; then the dead letter sink {sink} did not take it: {decision.why}"
+            )
 
     def _bury(self, spec: Egress, delivery: Delivery, leg: Leg, why: str) -> None:
         self._signals.buried(spec.key, delivery.event, kept=self._keeps(spec.key), code=leg.code, why=why)
@@ -264,11 +303,15 @@ def _meant_as_event(answer: Answer) -> bool:
 def _error(target: Target | None, outcome: Outcome, why: str) -> Leg:
     if isinstance(outcome, Answer):
         return Leg("subscriber", dest=_url(target), code=outcome.status, body=outcome.body[:_ERROR_BODY], why=why)
-    return Leg("subscriber", dest=_url(target), code=0, body=f"dispatch error: {outcome.why}".encode()[:_ERROR_BODY], why=why)
+    return Leg(
+        "subscriber", dest=_url(target), code=0, body=f"dispatch error: {outcome.why}".encode()[:_ERROR_BODY], why=why
+    )
 
 
 def _tell(leg: Leg, decision: RetryIn | GiveUp | Done, why: str) -> str:
-    answer = f"answered {leg.code}" if leg.code else leg.body.decode("utf-8", "replace").removeprefix("dispatch error: ")
+    answer = (
+        f"answered {leg.code}" if leg.code else leg.body.decode("utf-8", "replace").removeprefix("dispatch error: ")
+    )
     if isinstance(decision, RetryIn):
         return f"{leg.dest} {answer}; tried again in {decision.delay_s:g} s ({why})"
     return f"{leg.dest} {answer}; given up: {why}"

@@ -42,7 +42,7 @@ class Egress:
             return
         event = delivery.event
         block = event.block + event.passed if event.passed else event.block
-        assert self._endpoint is not None  # noqa: S101  # _plain says so
+        assert self._endpoint is not None
         self._endpoint.send(
             self._lines, block, event.body, _Attempt(self, delivery, self._now_ns()), timeout_s=self._timeout_s
         )

@@ -86,7 +86,13 @@ class Ingress:
     def _publish(self, request: Request, route: Route, events: list[Event], now: int) -> None:
         topic = route.topic.key
         if any(event.ttl == 0 for event in events):
-            self._refuse(request, 400, "knativebrokerttl is used up: the event has gone round too often", reason="ttl", where=topic)
+            self._refuse(
+                request,
+                400,
+                "knativebrokerttl is used up: the event has gone round too often",
+                reason="ttl",
+                where=topic,
+            )
             return
         if not events:
             request.accepted()
@@ -139,7 +145,12 @@ class Ingress:
             door = self._hosts.get(name)
             if door is not None:
                 return door
-            self._refuse(request, 404, f"nothing is served at / for the host {name}; a broker is at /NAMESPACE/NAME", reason="path")
+            self._refuse(
+                request,
+                404,
+                f"nothing is served at / for the host {name}; a broker is at /NAMESPACE/NAME",
+                reason="path",
+            )
             return None
         if len(parts) != 2:
             self._refuse(request, 400, "the path must be /NAMESPACE/NAME", reason="path")
@@ -240,4 +251,3 @@ def _is_probe(request: Request) -> bool:
 
 def _travels(name: bytes) -> bool:
     return name[:3] == b"ce-" or name == b"content-type" or name in PASSED_HEADERS or name.startswith(PASSED_PREFIXES)
-

@@ -24,7 +24,7 @@ class Pipe:
 
     @classmethod
     async def open(cls, sock: socket.socket) -> Pipe:
-        sock.setblocking(False)
+        sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
         return cls(*await asyncio.open_connection(sock=sock, limit=1 << 20))
 
     def send(self, message: dict[str, Any]) -> None:
@@ -37,7 +37,7 @@ class Pipe:
     async def receive(self) -> dict[str, Any] | None:
         try:
             (size,) = _HEAD.unpack(await self._reader.readexactly(_HEAD.size))
-            message: dict[str, Any] = pickle.loads(await self._reader.readexactly(size))  # noqa: S301  # see the module
+            message: dict[str, Any] = pickle.loads(await self._reader.readexactly(size))
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
         return message

@@ -31,7 +31,7 @@ def spawn(module: str, index: int) -> tuple[subprocess.Popen[bytes], socket.sock
     ours, theirs = socket.socketpair()
     heeded = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited by the child from its first moment on
     with theirs:
-        process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
+        process = subprocess.Popen(
             [sys.executable, "-m", module, str(theirs.fileno()), str(index)],
             pass_fds=[theirs.fileno()],
         )
@@ -100,7 +100,9 @@ class WorkerPool:
                 return
             worker.restarts += 1
             self._on_death(worker, code)
-            pause = _FIRST_PAUSE_S if self._clock.monotonic() - born > _GOOD_LIFE_S else min(pause * 2, _LONGEST_PAUSE_S)
+            pause = (
+                _FIRST_PAUSE_S if self._clock.monotonic() - born > _GOOD_LIFE_S else min(pause * 2, _LONGEST_PAUSE_S)
+            )
             await asyncio.sleep(pause)
 
     async def _listen(self, worker: Worker, pipe: Pipe) -> None:

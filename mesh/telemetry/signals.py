@@ -119,7 +119,9 @@ class Signals:
 
     # When something is not as it should be.
 
-    def refused(self, *, why: str, status: int, reason: str, where: str = "", block: bytes = b"", topic: bool = False) -> None:
+    def refused(
+        self, *, why: str, status: int, reason: str, where: str = "", block: bytes = b"", topic: bool = False
+    ) -> None:
         """A request was not taken. `reason` is one of a fixed set of words (a label), `why` is for people."""
         key = (reason, status)
         self._refused[key] = self._refused.get(key, 0) + 1
@@ -127,10 +129,21 @@ class Signals:
             event_type = self.type_label(Event(block, b"").type)
             self._ingress.setdefault((where, event_type, status), Stat()).observe(0.0)
         if block:
-            self.story.trouble((self._now_ns(), "refused", where, block, 0, status, 0.0, 0.0, f"refused with {status}: {why}"))
+            self.story.trouble(
+                (self._now_ns(), "refused", where, block, 0, status, 0.0, 0.0, f"refused with {status}: {why}")
+            )
 
     def failed(
-        self, egress: str, event: Event, *, attempt: int, status: int, started_ns: int, pause_s: float, what: str, why: str
+        self,
+        egress: str,
+        event: Event,
+        *,
+        attempt: int,
+        status: int,
+        started_ns: int,
+        pause_s: float,
+        what: str,
+        why: str,
     ) -> None:
         """An attempt did not succeed. what: `retried`, `rejected`, `reply-refused`; `why` tells what comes next."""
         now = self._now_ns()
@@ -148,7 +161,17 @@ class Signals:
         """The dead-letter sink took it."""
         self._count(egress, "dead_lettered")
         self.story.trouble(
-            (self._now_ns(), "dead-lettered", egress, event.block, 0, 0, 0.0, 0.0, f"went to the dead letter sink {to}: {why}")
+            (
+                self._now_ns(),
+                "dead-lettered",
+                egress,
+                event.block,
+                0,
+                0,
+                0.0,
+                0.0,
+                f"went to the dead letter sink {to}: {why}",
+            )
         )
 
     def buried(self, egress: str, event: Event, *, kept: bool, code: int, why: str) -> None:
@@ -157,7 +180,11 @@ class Signals:
         self._buried[egress] = self._buried.get(egress, 0) + 1
         place = "kept in the dead-letter store (knit get deadletters)" if kept else "not kept: the channel is in memory"
         self.story.trouble((self._now_ns(), "buried", egress, event.block, 0, code, 0.0, 0.0, f"{why}; {place}"))
-        self.log("warning", "event_could_go_nowhere", {"subscription": egress, "event_id": event.id, "why": why, "kept": kept})
+        self.log(
+            "warning",
+            "event_could_go_nowhere",
+            {"subscription": egress, "event_id": event.id, "why": why, "kept": kept},
+        )
 
     def recovered(self, egress: str, event: Event, *, attempt: int) -> None:
         """It was under way when the process ended, and is tried again: why an event may come twice."""
@@ -171,9 +198,10 @@ class Signals:
 
     def forget(self, egress: str) -> None:
         """The subscription is gone: its series go too."""
-        for table in (self._egress, self._attempts):
-            for key in [key for key in table if key[0] == egress]:
-                del table[key]  # type: ignore[attr-defined]  # both tables have tuple keys that begin with the egress
+        for series in [key for key in self._egress if key[0] == egress]:
+            del self._egress[series]
+        for counter in [key for key in self._attempts if key[0] == egress]:
+            del self._attempts[counter]
         self._process.pop(egress, None)
         self._buried.pop(egress, None)
 
@@ -181,7 +209,9 @@ class Signals:
         for key in [key for key in self._ingress if key[0] == topic]:
             del self._ingress[key]
 
-    def snapshot(self, *, subscriptions: list[tuple[str, str, int, int, int, int]], gauges: dict[str, float]) -> MetricsSnapshot:
+    def snapshot(
+        self, *, subscriptions: list[tuple[str, str, int, int, int, int]], gauges: dict[str, float]
+    ) -> MetricsSnapshot:
         return MetricsSnapshot(
             ingress={key: stat.value() for key, stat in self._ingress.items()},
             egress={key: stat.value() for key, stat in self._egress.items()},

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from mesh.events.event import Event, encode_value
 
-Usual = tuple[int, str, str, bytes, Any, int, float]
-"""at_ns, what, topic or subscription, event block, matched keys or attempt, status, seconds."""
-Trouble = tuple[int, str, str, bytes, int, int, float, float, str]
-"""at_ns, what, topic or subscription, event block, attempt, status, seconds, pause_s, text."""
+Entry = tuple[Any, ...]
+"""The usual: at_ns, what, topic or subscription, event block, matched keys or attempt, status, seconds.
+Trouble: at_ns, what, topic or subscription, event block, attempt, status, seconds, pause_s, text."""
 
 Explain = Callable[[str, Mapping[str, str]], Mapping[str, str]]
 """(topic, attributes) → subscription key → why its filter says no ("" where it passes)."""
@@ -34,8 +34,8 @@ class Story:
     __slots__ = ("_trouble", "_usual", "trouble", "usual")
 
     def __init__(self, size: int) -> None:
-        self._usual: deque[Usual] = deque(maxlen=size)
-        self._trouble: deque[Trouble] = deque(maxlen=size)
+        self._usual: deque[Entry] = deque(maxlen=size)
+        self._trouble: deque[Entry] = deque(maxlen=size)
         self.usual = self._usual.append
         self.trouble = self._trouble.append
 
@@ -56,28 +56,27 @@ class Story:
         """What happened after `at_ns`, newest `limit` entries: at_ns, what, where, id, type, text; for the live view."""
         recent: list[tuple[int, str, str, str, str, str]] = []
         for ring in (self._usual, self._trouble):
-            taken = 0
-            for entry in reversed(ring):
-                if entry[0] <= at_ns or taken >= limit:
+            for entry in islice(reversed(ring), limit):
+                if entry[0] <= at_ns:
                     break
-                taken += 1
                 event = Event(entry[3], b"")
                 recent.append((entry[0], entry[1], entry[2], event.id, event.type, _line(entry)))
         return sorted(recent)[-limit:]
 
 
-def _line(entry: Usual | Trouble) -> str:
+def _line(entry: Entry) -> str:
     match entry:
         case (_, "accepted", _, _, matched, _, _):
             return ", ".join(matched) if matched else "nobody"
         case (_, _, _, _, attempt, status, seconds):
             return f"attempt {attempt}, {status}, {seconds * 1000:.1f} ms"
-        case (_, _, _, _, _, _, _, _, text):
-            return text
-    return ""
+        case (*_, text):
+            return str(text)
+        case _:
+            return ""
 
 
-def _steps(entry: Usual | Trouble, explain: Explain) -> Iterator[dict[str, Any]]:
+def _steps(entry: Entry, explain: Explain) -> Iterator[dict[str, Any]]:
     event = Event(entry[3], b"")
     about = {"source": event.source, "type": event.type, "id": event.id}
     step: dict[str, Any] = {"at": timestamp(entry[0]), "what": entry[1], "event": about}
@@ -110,3 +109,5 @@ def _steps(entry: Usual | Trouble, explain: Explain) -> Iterator[dict[str, Any]]
                 "pause_s": round(pause_s, 3),
                 "text": text,
             }
+        case _:
+            pass

@@ -27,7 +27,12 @@ def delivery(spec: dict[str, Any], url: str) -> dict[str, Any]:
 
 
 def broker(namespace: str, spec: dict[str, Any]) -> dict[str, Any]:
-    return {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "metadata": {"name": "b", "namespace": namespace}, "spec": spec}
+    return {
+        "apiVersion": "eventing.knative.dev/v1",
+        "kind": "Broker",
+        "metadata": {"name": "b", "namespace": namespace},
+        "spec": spec,
+    }
 
 
 def trigger(namespace: str, name: str, url: str, **spec: Any) -> dict[str, Any]:
@@ -198,7 +203,11 @@ def test_answers(number: int, mesh: Mesh, sink: Recorder) -> None:
 
 def no_backlog(mesh: Mesh, prefix: str) -> bool:
     """Whether nothing waits for the subscriptions whose key begins so, by the metrics."""
-    lines = [line for line in mesh.text("/metrics").splitlines() if line.startswith("knit_backlog_events{") and prefix in line]
+    lines = [
+        line
+        for line in mesh.text("/metrics").splitlines()
+        if line.startswith("knit_backlog_events{") and prefix in line
+    ]
     return bool(lines) and all(float(line.rpartition(" ")[2]) == 0 for line in lines)
 
 

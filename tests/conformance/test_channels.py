@@ -109,7 +109,12 @@ def test_requests(number: int, mesh: Mesh, sink: Recorder) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["c-kn-channel.log1.svc.cluster.local", "c-kn-channel.log1.svc.cluster.local:80", "c-kn-channel.log1.svc", "C-kn-channel.log1"],
+    [
+        "c-kn-channel.log1.svc.cluster.local",
+        "c-kn-channel.log1.svc.cluster.local:80",
+        "c-kn-channel.log1.svc",
+        "C-kn-channel.log1",
+    ],
 )
 def test_channel_by_host(host: str, mesh: Mesh, sink: Recorder) -> None:
     event_id = f"host-{host}"
