@@ -54,6 +54,7 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_paused",
         "_phase",
+        "_piece",
         "_raw",
         "_refusal",
         "_rest",
@@ -80,7 +81,7 @@ class Connection(asyncio.Protocol):
         self._headers = self._lines = _NO_HEADERS
         self._target = self._method = b""
         self._body: bytes | bytearray = b""
-        self._size = self._length = self._limit = self._raw = 0
+        self._size = self._length = self._limit = self._raw = self._piece = 0
         self._keep_alive = True
         self._parser: Any = HttpRequestParser(self)
 
@@ -306,7 +307,8 @@ class Connection(asyncio.Protocol):
     # --- parsing ---
 
     def _feed(self, data: bytes) -> None:
-        self._raw = len(data) if self._phase == _IDLE else self._raw + len(data)
+        self._piece = len(data)
+        self._raw += self._piece
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
@@ -357,6 +359,7 @@ class Connection(asyncio.Protocol):
         if self._phase == _ENDED:
             raise _RefusedError
         self._phase = _HEAD
+        self._raw = self._piece  # at most: a part of it may belong to the request before
         self._target = b""
         self._lines = []
         self.deadline = self.intake.now + self.intake.header_wait
