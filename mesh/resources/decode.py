@@ -244,13 +244,11 @@ def _touches(path: str, bad: str) -> bool:
 
 def _prune(value: Mapping[str, object], location: tuple[int | str, ...]) -> None:
     """Take out what stands at the location. In lists it is emptied, so that the others keep their numbers."""
-    inner: object = value
+    inner: Any = value
     for step in location[:-1]:
-        if (isinstance(inner, dict) and step in inner) or (
-            isinstance(inner, list) and isinstance(step, int) and step < len(inner)
-        ):
+        try:
             inner = inner[step]
-        else:
+        except (KeyError, IndexError, TypeError):
             return
     if isinstance(inner, dict):
         inner.pop(location[-1], None)

@@ -1,0 +1,75 @@
+"""A Broker or channel while it is being compiled. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mesh.plan.model import Egress, Ingress, Target, Topic
+from mesh.resources.annotations import Tuning
+from mesh.resources.duck import DeliverySpec
+from mesh.resources.meta import Condition, Resource
+
+LOG, MEMORY = "LogChannel", "InMemoryChannel"
+BACKENDS = {LOG: "log", MEMORY: "memory"}
+"""Kind of channel → name in `channels/registry.py`."""
+
+
+@dataclass(slots=True)
+class Hub:
+    """Where events come in and triggers or subscriptions hang on.
+
+    owner: the resource that problems and the delivery default belong to. backing: kind of the channel that holds the events.
+    blocked: why it is not ready, "" when it is. delivery: the default of its subscriptions.
+    foreign: a Broker of a class that is not ours; nothing is said of it or its Triggers.
+    """
+
+    owner: Resource
+    name: str
+    namespace: str
+    url: str
+    paths: tuple[str, ...]
+    is_broker: bool
+    hosts: tuple[str, ...] = ()
+    backing: str = LOG
+    options: Mapping[str, str | float | bool] = field(default_factory=dict)
+    delivery: DeliverySpec | None = None
+    dead_letter: Target | None = None
+    tuning: Tuning = field(default_factory=Tuning)
+    conditions: dict[str, Condition] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
+    egresses: list[Egress] = field(default_factory=list)
+    blocked: str = ""
+    foreign: bool = False
+
+    @property
+    def topic_key(self) -> str:
+        return f"{'broker' if self.is_broker else 'channel'}/{self.namespace}/{self.name}"
+
+    @property
+    def kind(self) -> str:
+        return "Broker" if self.is_broker else self.backing
+
+    def target(self) -> Target:
+        """Where to send what is meant for it. Only for one that is not blocked."""
+        return Target(self.url, self.topic_key)
+
+    def ingress(self) -> Ingress:
+        """Its address; while it is blocked the address answers and says why."""
+        if self.blocked:
+            return Ingress(self.paths, self.hosts, "", f"{self.owner.key} is not ready: {self.blocked}")
+        return Ingress(self.paths, self.hosts, self.topic_key)
+
+    def topic(self) -> Topic:
+        """What the data plane runs. Only for one that is not blocked."""
+        return Topic(
+            key=self.topic_key,
+            kind=self.kind,
+            namespace=self.namespace,
+            name=self.name,
+            backend=BACKENDS[self.backing],
+            is_broker=self.is_broker,
+            options=self.options,
+            egresses=tuple(sorted(self.egresses, key=lambda egress: egress.key)),
+        )

@@ -1,0 +1,311 @@
+"""Brokers and channels → hubs. Pure. Eventing reference §4, §6.1-6.3, §15."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mesh.plan.conditions import NO_DEAD_LETTER, false, invalid_status, status_of, target_fields, true
+from mesh.plan.defaults import Defaults, Template
+from mesh.plan.delivery import Features, feature_flaws
+from mesh.plan.hub import LOG, MEMORY, Hub
+from mesh.plan.resolve import Unresolved, resolve
+from mesh.plan.world import World
+from mesh.resources.annotations import RETENTION, parse_bool, retention_s, tuning
+from mesh.resources.duck import DeliverySpec, KReference
+from mesh.resources.eventing import MT_CLASS, Broker
+from mesh.resources.kinds import SERVED, join_version
+from mesh.resources.messaging import ANNOTATION_PREFIX, ASYNC_HANDLER, KNIT_GROUP, BackingChannel, Channel
+from mesh.resources.messaging import GROUP as MESSAGING
+from mesh.resources.meta import Key, Resource, child_name
+from mesh.resources.problem import Problem
+
+CHANNEL_SUFFIX = "-kn-channel"
+_GROUPS = {MEMORY: MESSAGING, LOG: KNIT_GROUP}
+
+
+def build_hubs(world: World, features: Features, defaults: Defaults) -> None:
+    """Make the hubs of all Brokers and channels, with their dead-letter sinks resolved."""
+    for broker in world.of(Broker):
+        _enter(world, broker, _broker_hub(world, broker, features, defaults))
+    for backing in world.of(BackingChannel):
+        _enter(world, backing, _backing_hub(world, backing, features))
+    for channel in world.of(Channel):
+        _enter_channel(world, channel, features, defaults)
+    _resolve_dead_letters(world)
+
+
+def _enter(world: World, resource: Resource, hub: Hub) -> None:
+    """Give the hub its addresses; the first that asks for one has it."""
+    world.hubs[resource.key] = hub
+    if hub.foreign:
+        return
+    for door in (*hub.paths, *hub.hosts):
+        first = world.doors.setdefault(door, hub)
+        if first is hub:
+            continue
+        if not hub.blocked:
+            message = f"the address {door} belongs to {first.owner.key}"
+            world.report(resource, message, path="metadata.name", hint="rename one of the two")
+            _block(hub, "Addressable", "AddressTaken", message)
+        hub.paths, hub.hosts = (), ()
+
+
+def _block(hub: Hub, condition: str, reason: str, message: str) -> None:
+    hub.blocked = hub.blocked or f"{condition}: {message}"
+    hub.conditions[condition] = false(condition, reason, message)
+
+
+def _flaws(world: World, resource: Resource, features: Features, spec: DeliverySpec | None) -> list[Problem]:
+    return [
+        world.report(resource, flaw.message, path=flaw.path, hint=flaw.hint)
+        for flaw in feature_flaws(features, spec, "spec.delivery")
+    ]
+
+
+def _invalid(hub: Hub, resource: Resource, problems: list[Problem]) -> bool:
+    """Block the hub of a resource with errors of its own."""
+    errors = [p for p in (*resource.problems, *problems) if p.severity == "error"]
+    if errors:
+        hub.blocked = "; ".join(dict.fromkeys(error.sentence for error in errors))
+    return bool(errors)
+
+
+# Brokers.
+
+
+def _broker_hub(world: World, broker: Broker, features: Features, defaults: Defaults) -> Hub:
+    key = broker.key
+    path = f"/{key.namespace}/{key.name}"
+    hub = Hub(broker, key.name, key.namespace, world.options.ingress_url + path, (path,), is_broker=True)
+    spec = broker.spec
+    broker_class = broker.broker_class or defaults.broker_class(key.namespace)
+    if broker_class != MT_CLASS:
+        _ignore_foreign(world, broker, hub, broker_class)
+        return hub
+    if _invalid(hub, broker, _flaws(world, broker, features, spec.delivery if spec else None)) or spec is None:
+        return hub
+    hub.tuning = tuning(broker.metadata.annotations)
+    hub.conditions = {name: true(name) for name in ("IngressReady", "FilterReady", "Addressable")}
+    # Knative's webhook looks the delivery up by the kind of a config that is given: not by its class, and so finds the
+    # cluster's. Kept, because users' retries depend on it.
+    entry = defaults.config_of(key.namespace, "ConfigMap" if spec.config else broker_class)
+    hub.delivery = spec.delivery if spec.delivery is not None else _defaulted(entry.delivery)
+    template = _broker_template(broker, spec.config, defaults)
+    if template.error:
+        _block(hub, "TriggerChannelReady", "ChannelTemplateFailed", template.error)
+        del hub.conditions["Addressable"]
+        world.report(broker, template.error, path="spec.config")
+        return hub
+    hub.conditions["TriggerChannelReady"] = true("TriggerChannelReady")
+    hub.fields["annotations"] = _channel_annotations(key, template.kind)
+    _set_backing(hub, template.kind, _channel_part(broker.metadata.annotations))
+    return hub
+
+
+def _ignore_foreign(world: World, broker: Broker, hub: Hub, broker_class: str) -> None:
+    hub.foreign = True
+    world.ignored.append(
+        broker.problem(
+            f'ignored: brokers of class "{broker_class}" and their triggers are not served by this version',
+            path="metadata.annotations.eventing.knative.dev/broker.class",
+            hint=f"{MT_CLASS} is",
+            severity="warning",
+        )
+    )
+
+
+def _defaulted(delivery: DeliverySpec | None) -> DeliverySpec | None:
+    """What the webhook copies of a default: not timeout, retryAfterMax and format."""
+    if delivery is None:
+        return None
+    return DeliverySpec(
+        deadLetterSink=delivery.deadLetterSink,
+        retry=delivery.retry,
+        backoffPolicy=delivery.backoffPolicy,
+        backoffDelay=delivery.backoffDelay,
+    )
+
+
+def _broker_template(broker: Broker, config: KReference | None, defaults: Defaults) -> Template:
+    namespace = broker.key.namespace
+    if config is not None:
+        where = config.namespace or namespace
+        if (config.apiVersion, config.kind) != ("v1", "ConfigMap"):
+            return Template(
+                error=f"expected a v1 ConfigMap, got {config.apiVersion} {config.kind} {where}/{config.name}"
+            )
+        if defaults.is_namespace_bound(namespace) and where != namespace:
+            return Template(error=f"ConfigMap {where}/{config.name} must be in namespace {namespace}")
+        return defaults.broker_template(where, config.name)
+    if defaults.broker_error:
+        return Template(error=defaults.broker_error)
+    entry = defaults.config_of(namespace, MT_CLASS)
+    if not entry.name:
+        return defaults.own_template()
+    return defaults.broker_template(entry.namespace or defaults.world.options.system_namespace, entry.name)
+
+
+def _channel_annotations(key: Key, kind: str) -> dict[str, str]:
+    group = _GROUPS[kind]
+    return {
+        "knative.dev/channelAPIVersion": join_version(group, SERVED[group, kind][0]),
+        "knative.dev/channelKind": kind,
+        "knative.dev/channelName": child_name(key.name, "-kne-trigger"),
+        "knative.dev/channelNamespace": key.namespace,
+    }
+
+
+def _channel_part(annotations: Mapping[str, str]) -> dict[str, str]:
+    """The annotations that a Broker or Channel hands to the channel behind it."""
+    return {
+        name: value for name, value in annotations.items() if name.startswith(ANNOTATION_PREFIX) or name == RETENTION
+    }
+
+
+def _set_backing(hub: Hub, kind: str, annotations: Mapping[str, str]) -> None:
+    hub.backing = kind
+    if kind == MEMORY:
+        hub.options = {"sync": not parse_bool(annotations.get(ASYNC_HANDLER, "false"))}
+        return
+    seconds = retention_s(annotations)
+    hub.options = {} if seconds is None else {"retention_s": seconds}
+
+
+# Channels.
+
+
+def _channel_addresses(world: World, key: Key) -> tuple[str, tuple[str, ...]]:
+    """The path on the ingress port and the Host names of a channel."""
+    child = child_name(key.name, CHANNEL_SUFFIX)
+    host = f"{child}.{key.namespace}"
+    hosts = (f"{host}.svc.{world.options.cluster_domain}", f"{host}.svc", host)
+    return f"/{key.namespace}/{child}", tuple(name.lower() for name in hosts)
+
+
+def _channel_hub(world: World, owner: Resource) -> Hub:
+    path, hosts = _channel_addresses(world, owner.key)
+    hub = Hub(owner, owner.key.name, owner.key.namespace, world.options.ingress_url + path, (path,), is_broker=False)
+    hub.hosts = hosts
+    return hub
+
+
+def _backing_hub(world: World, channel: BackingChannel, features: Features) -> Hub:
+    hub = _channel_hub(world, channel)
+    spec = channel.spec
+    hub.backing = channel.key.kind
+    if _invalid(hub, channel, _flaws(world, channel, features, spec.delivery if spec else None)) or spec is None:
+        return hub
+    hub.delivery = spec.delivery
+    hub.tuning = tuning(channel.metadata.annotations)
+    _set_backing(hub, channel.key.kind, channel.metadata.annotations)
+    parts = ("ServiceReady", "EndpointsReady", "Addressable", "ChannelServiceReady")
+    hub.conditions = {name: true(name) for name in parts}
+    return hub
+
+
+def _enter_channel(world: World, channel: Channel, features: Features, defaults: Defaults) -> None:
+    """A generic Channel is another name of what stands behind it, which is made where it is not there yet."""
+    hub = _channel_hub(world, channel)
+    spec = channel.spec
+    if _invalid(hub, channel, _flaws(world, channel, features, spec.delivery if spec else None)) or spec is None:
+        _enter(world, channel, hub)
+        return
+    given = spec.channelTemplate
+    template = (
+        defaults.check(given, "spec.channelTemplate") if given else defaults.channel_template(channel.key.namespace)
+    )
+    if template.error:
+        world.report(channel, template.error, path="spec.channelTemplate" if given is None else "")
+        _block(hub, "BackingChannelReady", "ChannelFailure", template.error)
+        _enter(world, channel, hub)
+        return
+    backing = Key(_GROUPS[template.kind], template.kind, channel.key.namespace, channel.key.name)
+    delivery = spec.delivery if spec.delivery is not None else template.delivery
+    if backing in world.hubs:
+        hub = world.hubs[backing]
+        hub.delivery = delivery if hub.delivery is None else hub.delivery
+        world.hubs[channel.key] = hub
+        return
+    hub.delivery = delivery
+    hub.tuning = tuning(channel.metadata.annotations)
+    hub.conditions = {name: true(name) for name in ("BackingChannelReady", "Addressable")}
+    _set_backing(hub, template.kind, _channel_part(channel.metadata.annotations))
+    _enter(world, channel, hub)
+    if not hub.blocked:
+        world.hubs[backing] = hub
+
+
+# Dead letters and statuses.
+
+
+def _resolve_dead_letters(world: World) -> None:
+    """A hub whose sink cannot be resolved is not ready, and so are those whose sink it is: until nothing changes."""
+    waiting = [hub for hub in unique_hubs(world) if not hub.blocked and not hub.foreign]
+    for hub in waiting:
+        if hub.delivery is None or hub.delivery.deadLetterSink is None:
+            hub.conditions["DeadLetterSinkResolved"] = true("DeadLetterSinkResolved", *NO_DEAD_LETTER)
+    waiting = [hub for hub in waiting if "DeadLetterSinkResolved" not in hub.conditions]
+    is_settled = False
+    while not is_settled:
+        is_settled = True
+        for hub in waiting:
+            if not hub.blocked and not _resolve_dead_letter(world, hub):
+                is_settled = False
+
+
+def _resolve_dead_letter(world: World, hub: Hub) -> bool:
+    delivery = hub.delivery
+    if delivery is None or delivery.deadLetterSink is None:
+        return True
+    found = resolve(world, delivery.deadLetterSink, hub.namespace)
+    path = "spec.delivery.deadLetterSink"
+    if isinstance(found, Unresolved):
+        _block(hub, "DeadLetterSinkResolved", "Unable to get the dead letter sink's URI", found.sentence)
+        world.report(hub.owner, found.message, path=path, hint=found.hint)
+        return False
+    if found.topic == hub.topic_key and hub.dead_letter is None:
+        world.warn(hub.owner, "dead letters go back to where they failed", path=path)
+    hub.dead_letter = found
+    hub.conditions["DeadLetterSinkResolved"] = true("DeadLetterSinkResolved")
+    return True
+
+
+def unique_hubs(world: World) -> list[Hub]:
+    """Every hub once."""
+    return list({id(hub): hub for hub in world.hubs.values()}.values())
+
+
+def report_hubs(world: World) -> None:
+    """Write the statuses of Brokers and channels."""
+    own: dict[str, list[Problem]] = {}
+    for problem in world.problems:
+        own.setdefault(problem.resource, []).append(problem)
+    for resource in (*world.of(Broker), *world.of(BackingChannel), *world.of(Channel)):
+        hub = world.hubs[resource.key]
+        if hub.foreign:
+            continue
+        if not resource.is_valid or (hub.blocked and not hub.conditions and hub.owner is resource):
+            world.statuses[resource.key] = invalid_status(resource, own.get(str(resource.key), ()))
+            continue
+        fields = dict(hub.fields)
+        if "Addressable" in hub.conditions and hub.conditions["Addressable"].status == "True":
+            fields["address"] = {"name": "http", "url": hub.url}
+        fields |= target_fields("deadLetterSink", hub.dead_letter)
+        if isinstance(resource, Channel) and not hub.blocked:
+            fields["channel"] = _reference(hub)
+        conditions = dict(hub.conditions)
+        if hub.owner is not resource:
+            reason = ("ChannelFailure", hub.blocked)
+            name = "BackingChannelReady"
+            conditions[name] = false(name, *reason) if hub.blocked else true(name)
+        world.statuses[resource.key] = status_of(resource.key.kind, conditions, fields)
+
+
+def _reference(hub: Hub) -> dict[str, str]:
+    group = _GROUPS[hub.backing]
+    return {
+        "apiVersion": join_version(group, SERVED[group, hub.backing][0]),
+        "kind": hub.backing,
+        "name": hub.name,
+        "namespace": hub.namespace,
+    }
