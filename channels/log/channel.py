@@ -433,9 +433,9 @@ class LogChannel:
 
 def _oldest_on_disk(rows: Iterable[tuple[int, memoryview]], ident: int) -> int:
     first = 0
-    for (_, row), _ in zip(rows, range(_PEEK), strict=False):
+    for (seq, row), _ in zip(rows, range(_PEEK), strict=False):
         try:
-            head = record.decode_head(row)
+            head = record.decode_head(row, seq)
         except record.DamagedError:
             continue
         first = first or head.arrived_ns

@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from struct import Struct, error
 
@@ -22,7 +23,9 @@ _MAGIC = 0xBEEFC0DE
 _NO_PAGE = 2**64 - 1
 _BRANCH, _LEAF, _OVERFLOW, _META_PAGE = 0x01, 0x02, 0x04, 0x08
 _BIG, _SUB = 0x01, 0x02
+_INTEGER_KEYS = 0x08
 _MIN_PAGE = 256
+_USUAL_PAGE = 4096
 
 _FULL_CHECK_PAGES = 16_384
 """Beyond 64 MiB only the first pages met are walked: opening must stay quick with a million records."""
@@ -34,9 +37,13 @@ class DamagedPageError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Tree:
+    """pages: branches, leaves and overflow pages in all."""
+
     root: int
     depth: int
     entries: int
+    pages: int
+    flags: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +58,18 @@ class Meta:
 class PageFile:
     """A read-only view of a data file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, salvage: bool = False) -> None:
+        """salvage: where no head page can be read, take it for a file of ordinary pages without any order."""
         with path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         try:
             self.meta = self._newest_meta()
-        except BaseException:
-            self._map.close()
-            raise
+        except DamagedPageError:
+            if not salvage:
+                self._map.close()
+                raise
+            nothing = Tree(_NO_PAGE, 0, 0, 0, 0)
+            self.meta = Meta(_USUAL_PAGE, len(self._map) // _USUAL_PAGE, 0, nothing, nothing)
 
     def close(self) -> None:
         self._map.close()
@@ -67,7 +78,8 @@ class PageFile:
         return len(self._map) // self.meta.page_size
 
     def _newest_meta(self) -> Meta:
-        metas, why = [], []
+        metas: list[Meta] = []
+        why: list[str] = []
         size = self._meta_at(0, why)
         if size is not None:
             metas.append(size)
@@ -98,6 +110,9 @@ class PageFile:
         if page_size < _MIN_PAGE or page_size > 65_536 or page_size & (page_size - 1):
             why.append(f"the head page at {at} gives a page size of {page_size}")
             return None
+        if free[1] != _INTEGER_KEYS or main[1]:
+            why.append(f"the head page at {at} has unknown flags")
+            return None
         return Meta(page_size, last, transaction, _tree(free), _tree(main))
 
     def page(self, number: int) -> Page:
@@ -106,20 +121,21 @@ class PageFile:
             raise DamagedPageError(f"page {number} lies outside of the file")
         return Page(self._map, number, size)
 
+    def overflow_pages(self, number: int, length: int) -> range:
+        """The pages of a value of `length` bytes that begins on overflow page `number`."""
+        run = range(number, number + -(-(length + _HEADER_SIZE) // self.meta.page_size))
+        if self.page(number).flags != _OVERFLOW or run.stop > min(self.meta.last_page + 1, len(self)):
+            raise DamagedPageError(f"page {number} should begin {length} bytes, and does not")
+        return run
+
     def overflow(self, number: int, length: int) -> bytes:
-        """The content that begins on overflow page `number`."""
-        page = self.page(number)
-        pages = -(-(length + _HEADER_SIZE) // self.meta.page_size)
-        if page.flags != _OVERFLOW or number + pages - 1 > self.meta.last_page:
-            raise DamagedPageError(f"page {number} is no overflow page of {length} bytes")
-        start = number * self.meta.page_size + _HEADER_SIZE
-        if start + length > len(self._map):
-            raise DamagedPageError(f"page {number} is cut off")
+        run = self.overflow_pages(number, length)
+        start = run.start * self.meta.page_size + _HEADER_SIZE
         return self._map[start : start + length]
 
 
 def _tree(fields: tuple[int, ...]) -> Tree:
-    return Tree(root=fields[7], depth=fields[2], entries=fields[6])
+    return Tree(root=fields[7], depth=fields[2], entries=fields[6], pages=sum(fields[3:6]), flags=fields[1])
 
 
 class Page:
@@ -145,11 +161,11 @@ class Page:
 
     @property
     def is_leaf(self) -> bool:
-        return self.flags == _LEAF
+        return bool(self.flags == _LEAF)
 
     @property
     def is_branch(self) -> bool:
-        return self.flags == _BRANCH
+        return bool(self.flags == _BRANCH)
 
     def children(self) -> Iterator[int]:
         for offset in self.offsets:
@@ -174,73 +190,165 @@ class Page:
 def sub_tree(value: bytes) -> Tree:
     if len(value) != _DB.size:
         raise DamagedPageError("a table's head has the wrong size")
-    return _tree(_DB.unpack(value))
+    tree = _tree(_DB.unpack(value))
+    if tree.flags:
+        raise DamagedPageError("a table's head has unknown flags")
+    return tree
+
+
+class Survey:
+    """A walk over a file's trees that checks what LMDB will trust. budget: pages to look at, at most."""
+
+    def __init__(self, file: PageFile, budget: int) -> None:
+        self._file = file
+        self._budget = budget
+        self.used: set[int] = set()
+        self.is_complete = True
+        self.free: set[int] = set()
+
+    def run(self) -> None:
+        """Raises DamagedPageError at the first thing that is wrong."""
+        meta = self._file.meta
+        self._walk(meta.free, is_free_list=True)
+        self._walk(meta.main)
+        if self.free & self.used:
+            raise DamagedPageError(f"page {min(self.free & self.used)} is both in use and free")
+
+    def _walk(self, tree: Tree, *, is_free_list: bool = False) -> None:
+        """Breadth first (branches before leaves), then the tables found, small ones before large ones."""
+        level = [] if tree.root == _NO_PAGE else [tree.root]
+        depth, entries, before, pages = 0, 0, b"", len(self.used)
+        tables: list[Tree] = []
+        while level:
+            depth += 1
+            below: list[int] = []
+            for number in level:
+                if self._budget <= 0:
+                    self.is_complete = False
+                    return
+                self._budget -= 1
+                page = self._take(number)
+                if page.is_branch and depth < tree.depth:
+                    below.extend(page.children())
+                elif page.is_leaf and depth == tree.depth:
+                    before = self._leaf(page, tables, before, is_free_list=is_free_list)
+                    entries += len(page.offsets)
+                else:
+                    raise DamagedPageError(f"page {number} is of kind {page.flags} at depth {depth} of {tree.depth}")
+            level = below
+        if entries != tree.entries or depth != tree.depth or len(self.used) - pages != tree.pages:
+            raise DamagedPageError(f"the tree at page {tree.root} is not as large as it says")
+        for table in sorted(tables, key=lambda each: each.entries):
+            self._walk(table)
+
+    def _take(self, number: int) -> Page:
+        if number in self.used:
+            raise DamagedPageError(f"page {number} is used twice")
+        self.used.add(number)
+        return self._file.page(number)
+
+    def _leaf(self, page: Page, tables: list[Tree], before: bytes, *, is_free_list: bool) -> bytes:
+        for key, flags, length, value in page.nodes():
+            # The free list is keyed by native integers, whose order is not that of bytes.
+            if not is_free_list and key <= before:
+                raise DamagedPageError(f"page {page.number} has its keys out of order")
+            before = key
+            content = value
+            if flags & _BIG:
+                start = int.from_bytes(value, "little")
+                content = self._file.overflow(start, length) if is_free_list else b""
+                self._take_overflow(start, length)
+            if flags & _SUB:
+                tables.append(sub_tree(value))
+            if is_free_list:
+                self._take_free(content, page.number)
+        return before
+
+    def _take_overflow(self, start: int, length: int) -> None:
+        run = self._file.overflow_pages(start, length)
+        if not self.used.isdisjoint(run):
+            raise DamagedPageError(f"page {start} is used twice")
+        self.used.update(run)
+
+    def _take_free(self, content: bytes, number: int) -> None:
+        count = int.from_bytes(content[:8], "little")
+        if 8 * (count + 1) > len(content):
+            raise DamagedPageError(f"the list of free pages on page {number} is cut short")
+        listed = Struct(f"<{count}Q").unpack_from(content, 8)
+        if any(not 2 <= each <= self._file.meta.last_page for each in listed) or any(
+            one <= two for one, two in pairwise(listed)
+        ):
+            raise DamagedPageError(f"the list of free pages on page {number} is wrong")
+        if not self.free.isdisjoint(listed):
+            raise DamagedPageError(f"a page is listed as free twice, on page {number}")
+        self.free.update(listed)
+
+
+def leaves(file: PageFile) -> Iterator[Page]:
+    """Every leaf page of the file that is whole, used or not, for a salvage."""
+    for number in range(2, len(file)):
+        try:
+            page = file.page(number)
+        except (DamagedPageError, error):
+            continue
+        if page.is_leaf:
+            yield page
+
+
+def whole_rows(file: PageFile, page: Page) -> Iterator[tuple[bytes, bytes]]:
+    """The rows of a leaf page as far as they can be read, for a salvage."""
+    nodes = page.nodes()
+    while True:
+        try:
+            key, flags, length, value = next(nodes)
+            if flags & _BIG:
+                value = file.overflow(int.from_bytes(value, "little"), length)
+        except StopIteration:
+            return
+        except (DamagedPageError, error):
+            # A generator that raised is over; what follows on this page was behind the damage.
+            return
+        if not flags & _SUB:
+            yield key, value
+
+
+def trees_leaves(file: PageFile) -> tuple[list[Page], bool]:
+    """The leaf pages that the trees reach, and whether all of them could be reached."""
+    found: list[Page] = []
+    whole = True
+    todo = [file.meta.main.root]
+    seen: set[int] = {_NO_PAGE}
+    while todo:
+        number = todo.pop()
+        if number in seen:
+            continue
+        seen.add(number)
+        try:
+            page = file.page(number)
+            if page.is_branch:
+                todo.extend(page.children())
+            elif page.is_leaf:
+                found.append(page)
+                todo.extend(sub_tree(value).root for _, flags, _, value in page.nodes() if flags & _SUB)
+            else:
+                whole = False
+        except (DamagedPageError, error):
+            whole = False
+    return found, whole and file.meta.main.root != _NO_PAGE
 
 
 def find_damage(path: Path) -> str:
-    """Say what is wrong with a data file, or "": its head, its length, and its pages as far as time allows."""
+    """Say what is wrong with a data file, or "": its head, its length, and its pages as far as the budget goes."""
     try:
         file = PageFile(path)
-    except (OSError, ValueError) as exc:
-        return f"{path.name}: {exc}"
-    except DamagedPageError as exc:
+    except (OSError, ValueError, DamagedPageError) as exc:
         return f"{path.name}: {exc}"
     try:
-        if len(file) <= file.meta.last_page and _needs_last_page(file):
+        if len(file) <= file.meta.last_page and file.meta.last_page > 1:
             return f"{path.name} is cut short: {len(file)} pages of {file.meta.last_page + 1}"
-        budget = [_FULL_CHECK_PAGES]
-        for tree in (file.meta.free, file.meta.main):
-            _walk(file, tree, budget)
+        Survey(file, _FULL_CHECK_PAGES).run()
     except (DamagedPageError, error) as exc:
         return f"{path.name}: {exc}"
     finally:
         file.close()
     return ""
-
-
-def _needs_last_page(file: PageFile) -> bool:
-    # LMDB writes only the pages it used; a fresh file of two head pages is whole.
-    return file.meta.last_page > 1
-
-
-def _walk(file: PageFile, tree: Tree, budget: list[int]) -> None:
-    """Check a tree breadth first (its branches before its leaves), small tables before large ones."""
-    level = [] if tree.root == _NO_PAGE else [tree.root]
-    depth = 0
-    tables: list[Tree] = []
-    while level:
-        depth += 1
-        if depth > max(tree.depth, 1):
-            raise DamagedPageError(f"the tree at page {tree.root} is deeper than it says")
-        below: list[int] = []
-        for number in level:
-            if budget[0] <= 0:
-                return
-            budget[0] -= 1
-            page = file.page(number)
-            if page.is_branch and depth < tree.depth:
-                below.extend(page.children())
-            elif page.is_leaf and depth == tree.depth:
-                _check_leaf(file, page, tables)
-            else:
-                raise DamagedPageError(f"page {number} is of kind {page.flags} at depth {depth} of {tree.depth}")
-        level = below
-    for table in sorted(tables, key=lambda each: each.entries):
-        _walk(file, table, budget)
-
-
-def _check_leaf(file: PageFile, page: Page, tables: list[Tree]) -> None:
-    before = b""
-    for key, flags, length, value in page.nodes():
-        if key <= before and before:
-            # The free list has native integers as keys; only its order is not that of bytes.
-            before = b""
-        before = key
-        if flags & _BIG:
-            start = int.from_bytes(value, "little")
-            page_size = file.meta.page_size
-            overflow = file.page(start)
-            if overflow.flags != _OVERFLOW or start + (length + 15) // page_size > file.meta.last_page:
-                raise DamagedPageError(f"page {start} should hold {length} bytes, and does not")
-        elif flags & _SUB:
-            tables.append(sub_tree(value))

@@ -22,7 +22,7 @@ Trouble = Callable[[str, dict[str, object]], None]
 
 _TURN_S = 0.002
 """How long one flush may read from disk before others get their turn."""
-_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.05, 2.0
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.01, 2.0
 """After a failed transaction the next is tried after this long, twice as long each time."""
 _TRIM_AT = 0.85
 """Where settled events are kept for a while, they begin to go when this part of the bound is used."""
@@ -141,7 +141,7 @@ class Partition:
             entry.left -= 1
             is_over = not entry.left
         else:
-            is_over = self._is_settled(seq, [each.id for each in entry.positions])
+            is_over = self.is_settled(seq, [each.id for each in entry.positions])
         if is_over:
             if self.retention_ns:
                 self._release(seq, entry.topic, entry.arrived_ns)
@@ -199,7 +199,7 @@ class Partition:
 
     # -- deciding what may go -----------------------------------------------------------------------------------
 
-    def _is_settled(self, seq: int, ids: Sequence[int]) -> bool:
+    def is_settled(self, seq: int, ids: Sequence[int]) -> bool:
         for ident in ids:
             position = self.positions.get(ident)
             if position is not None and not position.is_done_with(seq):
@@ -454,7 +454,7 @@ class Partition:
 
     def _head(self, seq: int, row: memoryview) -> record.Head | None:
         try:
-            return record.decode_head(row)
+            return record.decode_head(row, seq)
         except record.DamagedError as exc:
             self._on_trouble("record damaged", {"path": str(self.store.path), "seq": seq, "why": str(exc)})
             return None
@@ -464,7 +464,7 @@ class Partition:
         try:
             if row is None:
                 raise record.DamagedError("the record is missing")
-            head, event = record.decode_head(row), record.decode_event(row)
+            head, event = record.decode_head(row, seq), record.decode_event(row)
         except record.DamagedError as exc:
             self._on_trouble("record damaged", {"path": str(self.store.path), "seq": seq, "why": str(exc)})
             return None
@@ -581,7 +581,7 @@ class Partition:
                 entry.left -= 1
                 settled = not entry.left
             else:
-                settled = self._is_settled(entry.seq, [each.id for each in entry.positions])
+                settled = self.is_settled(entry.seq, [each.id for each in entry.positions])
             if settled:
                 self._release(entry.seq, entry.topic, entry.arrived_ns)
         position.flying.clear()
@@ -618,7 +618,7 @@ class Partition:
                     self._sweep_at = seq
                     return True
                 head = self._head(seq, row)
-                if head is not None and self._is_settled(seq, head.ids):
+                if head is not None and self.is_settled(seq, head.ids):
                     self._release(seq, head.topic, head.arrived_ns)
         return False
 

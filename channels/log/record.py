@@ -40,12 +40,15 @@ class DamagedError(Exception):
     """A row does not match its checksum or its own lengths. Stays inside this package."""
 
 
-def encode_event(event: Event, arrived_ns: int, topic: int, ids: bytes) -> bytes:
-    """The record of an event. `ids` are the matched subscriptions' ids, four bytes each."""
+def encode_event(event: Event, seq: int, arrived_ns: int, topic: int, ids: bytes) -> bytes:
+    """The record of an event. `ids` are the matched subscriptions' ids, four bytes each.
+
+    The checksum of the head begins with the seq: a record under a damaged key is noticed too.
+    """
     block, passed = event.block, event.passed
     rest = b"".join((block, passed, event.body))
     head = _HEAD.pack(crc32(rest), arrived_ns, event.ttl, topic, len(ids) >> 2, len(block), len(passed)) + ids
-    return _PREFIX.pack(VERSION, crc32(head)) + head + rest
+    return _PREFIX.pack(VERSION, crc32(head, seq & 0xFFFFFFFF)) + head + rest
 
 
 @dataclass(slots=True)
@@ -57,8 +60,8 @@ class Head:
     ids: tuple[int, ...]
 
 
-def decode_head(row: Buffer) -> Head:
-    """Read and check the head of a record.
+def decode_head(row: Buffer, seq: int) -> Head:
+    """Read and check the head of the record that stands at `seq`.
 
     Raises:
         DamagedError: nothing of this record can be trusted.
@@ -67,7 +70,7 @@ def decode_head(row: Buffer) -> Head:
         version, crc = _PREFIX.unpack_from(row)
         _, arrived_ns, _, topic, count, _, _ = _HEAD.unpack_from(row, _HEAD_AT)
         end = _IDS_AT + 4 * count
-        if version != VERSION or end > len(row) or crc32(row[_HEAD_AT:end]) != crc:
+        if version != VERSION or end > len(row) or crc32(row[_HEAD_AT:end], seq & 0xFFFFFFFF) != crc:
             raise DamagedError("the head of the record does not match its checksum")
         ids = U32.unpack_from(row, _IDS_AT) if count == 1 else unpack_from(f"<{count}I", row, _IDS_AT)
     except error as exc:
@@ -90,15 +93,18 @@ def decode_event(row: Buffer) -> Event:
     return Event(rest[:block_len], rest[cut:], passed=rest[block_len:cut], ttl=ttl)
 
 
-def _sealed(content: bytes) -> bytes:
+def _sealed(kind: bytes, content: bytes) -> bytes:
+    content = kind + content
     return U32.pack(crc32(content)) + content
 
 
-def _opened(row: Buffer, what: str) -> bytes:
+def _opened(kind: bytes, row: Buffer) -> bytes:
     content = bytes(row[4:])
-    if len(row) < 4 or U32.unpack_from(row)[0] != crc32(content):
-        raise DamagedError(f"a {what} does not match its checksum")
-    return content
+    if len(row) < 5 or U32.unpack_from(row)[0] != crc32(content):
+        raise DamagedError("a row does not match its checksum")
+    if content[:1] != kind:
+        raise DamagedError(f"expected a row of kind {kind!r}, found {content[:1]!r}")
+    return content[1:]
 
 
 @dataclass(slots=True)
@@ -114,12 +120,12 @@ class PositionRow:
 def encode_position(frontier: int, *, matched: int, settled: int, seqs: Sequence[int], attempts: Sequence[int]) -> bytes:
     n = len(seqs)
     return _sealed(
-        _POSITION.pack(frontier, matched, settled, n) + pack(f"<{n}Q", *seqs) + pack(f"<{n}H", *attempts)
+        b"P", _POSITION.pack(frontier, matched, settled, n) + pack(f"<{n}Q", *seqs) + pack(f"<{n}H", *attempts)
     )
 
 
 def decode_position(row: Buffer) -> PositionRow:
-    content = _opened(row, "position")
+    content = _opened(b"P", row)
     frontier, matched, settled, n = _POSITION.unpack_from(content)
     seqs = unpack_from(f"<{n}Q", content, _POSITION.size)
     attempts = unpack_from(f"<{n}H", content, _POSITION.size + 8 * n)
@@ -138,11 +144,11 @@ class WaitRow:
 
 
 def encode_wait(row: WaitRow) -> bytes:
-    return _sealed(_WAIT.pack(row.due_ns, row.arrived_ns, min(row.attempt, 65535), row.flying) + row.note)
+    return _sealed(b"W", _WAIT.pack(row.due_ns, row.arrived_ns, min(row.attempt, 65535), row.flying) + row.note)
 
 
 def decode_wait(row: Buffer) -> WaitRow:
-    content = _opened(row, "retry")
+    content = _opened(b"W", row)
     due_ns, arrived_ns, attempt, flying = _WAIT.unpack_from(content)
     return WaitRow(attempt, due_ns, arrived_ns, bool(flying), content[_WAIT.size :])
 
@@ -156,11 +162,11 @@ class NameRow:
 
 
 def encode_name(row: NameRow) -> bytes:
-    return _sealed(U32.pack(row.topic) + row.key.encode())
+    return _sealed(b"N", U32.pack(row.topic) + row.key.encode())
 
 
 def decode_name(row: Buffer) -> NameRow:
-    content = _opened(row, "name")
+    content = _opened(b"N", row)
     return NameRow(U32.unpack_from(content)[0], content[4:].decode())
 
 
@@ -179,11 +185,11 @@ def encode_dead(row: DeadRow) -> bytes:
          row.event.block, row.event.passed, row.event.body)
     )  # fmt: skip
     head = _DEAD.pack(row.buried_ns, row.arrived_ns, row.event.ttl, row.burial.attempts, row.burial.code)
-    return _sealed(head + parts)
+    return _sealed(b"D", head + parts)
 
 
 def decode_dead(row: Buffer) -> DeadRow:
-    content = _opened(row, "dead letter")
+    content = _opened(b"D", row)
     buried_ns, arrived_ns, ttl, attempts, code = _DEAD.unpack_from(content)
     key, why, destination, block, passed, body = _parted(content[_DEAD.size :])
     burial = Burial(why.decode(), code=code, attempts=attempts, destination=destination.decode())

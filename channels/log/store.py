@@ -55,7 +55,7 @@ class Store:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock()
+            self.lock()
         except OSError as exc:
             raise StoreError(f"{self.path}: cannot be used as a store: {exc}") from exc
         try:
@@ -66,7 +66,12 @@ class Store:
             self.close()
             raise
 
-    def _lock(self) -> None:
+    def lock(self) -> None:
+        """Take the folder for this process.
+
+        Raises:
+            StoreError: another one has it.
+        """
         owner = os.open(self.path / "owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -167,7 +172,7 @@ class Store:
             if batch.entries:
                 pack = record.KEY.pack
                 rows = [
-                    (pack(each.seq), record.encode_event(each.event, each.arrived_ns, each.topic, each.ids()))
+                    (pack(each.seq), record.encode_event(each.event, each.seq, each.arrived_ns, each.topic, each.ids()))
                     for each in batch.entries
                 ]
                 txn.cursor(dbs["events"]).putmulti(rows, append=True)
