@@ -20,6 +20,7 @@ from mesh.telemetry.metrics import ROLES, content_type
 
 _MAX_BODY_BYTES = 16 * 1024**2
 _JSON = "application/json"
+_CLOSE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,29 @@ def make_app(backend: ConsoleBackend) -> web.Application:
         ]
     )
     return app
+
+
+class ConsoleServer:
+    """The application, listening."""
+
+    def __init__(self, backend: ConsoleBackend) -> None:
+        self._runner = web.AppRunner(make_app(backend), access_log=None, shutdown_timeout=_CLOSE_S)
+
+    async def listen(self, host: str, port: int) -> int:
+        """Answer on this address; port 0 takes a free one. Returns the port.
+
+        Raises:
+            OSError: the address is taken or not ours.
+        """
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port)
+        await site.start()
+        bound: int = self._runner.addresses[-1][1]
+        return bound
+
+    async def aclose(self) -> None:
+        """Close all connections; requests in hand have a moment left."""
+        await self._runner.cleanup()
 
 
 def _json(value: object, *, status: int = 200) -> web.Response:
@@ -179,11 +203,8 @@ class _Api:
 
 def _matches(item: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
     metadata = item.get("metadata", {})
-    return (
-        item.get("kind", "").lower() == wanted.get("kind", item.get("kind", "")).lower()
-        and metadata.get("namespace", "") == wanted.get("namespace", metadata.get("namespace", ""))
-        and metadata.get("name") == wanted.get("name", metadata.get("name"))
-    )
+    has = {"kind": item.get("kind", ""), "namespace": metadata.get("namespace", ""), "name": metadata.get("name", "")}
+    return all(str(has[field]).lower() == value.lower() for field, value in wanted.items())
 
 
 _LINKS = (

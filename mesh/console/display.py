@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 from mesh.events.event import Event
@@ -40,8 +41,6 @@ def _data_text(event: Event) -> str:
     except UnicodeDecodeError:
         return f"{len(body)} bytes that are no text, beginning with {body[:16].hex(' ')}"
     if is_json(event.attributes.get("datacontenttype", "")):
-        try:
+        with contextlib.suppress(ValueError, RecursionError):  # then it is shown as it came
             text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-        except (ValueError, RecursionError):
-            pass  # shown as it came
     return "\n".join(visible(line) for line in text.splitlines())
