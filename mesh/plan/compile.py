@@ -17,10 +17,19 @@ from mesh.plan.options import CompileOptions
 from mesh.plan.sources import build_sources
 from mesh.plan.subscriptions import build_subscriptions
 from mesh.plan.triggers import build_triggers
-from mesh.plan.world import gather
+from mesh.plan.world import World, gather
+from mesh.resources.eventing import Broker, Trigger
+from mesh.resources.messaging import BackingChannel, Channel, Subscription
 from mesh.resources.meta import Key, Resource, Status
 from mesh.resources.problem import Problem
 
+_KEY_OF: dict[type[Resource], str] = {
+    Broker: "broker",
+    Channel: "channel",
+    BackingChannel: "channel",
+    Trigger: "trigger",
+    Subscription: "subscription",
+}
 __all__ = ["CompileOptions", "Compiled", "compile_plan"]
 
 
@@ -30,12 +39,14 @@ class Compiled:
 
     problems: what compiling found, sorted by place; what decoding found is in the resources and not repeated here.
     ignored: what this version does not serve, severity warning, and why.
+    known: keys of every Topic and Egress that has a resource, broken ones included: what is not among them was deleted.
     """
 
     plan: Plan = field(default_factory=Plan)
     statuses: dict[Key, Status] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     ignored: list[Problem] = field(default_factory=list)
+    known: frozenset[str] = frozenset()
 
 
 def compile_plan(resources: Sequence[Resource], options: CompileOptions) -> Compiled:
@@ -53,7 +64,21 @@ def compile_plan(resources: Sequence[Resource], options: CompileOptions) -> Comp
         topics=tuple(sorted((hub.topic() for hub in hubs if not hub.blocked), key=lambda topic: topic.key)),
         sources=tuple(sorted(sources, key=lambda source: source.key)),
     )
-    return Compiled(plan, dict(sorted(world.statuses.items())), _sorted(world.problems), _sorted(world.ignored))
+    return Compiled(
+        plan=plan,
+        statuses=dict(sorted(world.statuses.items())),
+        problems=_sorted(world.problems),
+        ignored=_sorted(world.ignored),
+        known=_known(world),
+    )
+
+
+def _known(world: World) -> frozenset[str]:
+    return frozenset(
+        f"{_KEY_OF[type(resource)]}/{resource.key.namespace}/{resource.key.name}"
+        for resource in world.resources.values()
+        if type(resource) in _KEY_OF
+    )
 
 
 def _sorted(problems: list[Problem]) -> list[Problem]:

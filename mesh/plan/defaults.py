@@ -17,11 +17,12 @@ from mesh.resources.decode import decode_spec
 from mesh.resources.documents import read_documents
 from mesh.resources.duck import DeliverySpec, Spec
 from mesh.resources.eventing import MT_CLASS
-from mesh.resources.kinds import CHANNELS, LATER, SERVED, join_version, right_versions, split_version
+from mesh.resources.kinds import CHANNELS, LATER, SERVED, right_versions, split_version
 from mesh.resources.messaging import ChannelTemplate
 from mesh.resources.meta import Key
 
 _Model = TypeVar("_Model", bound=Spec)
+_CHOICES = "InMemoryChannel and LogChannel"
 SHIPPED_CONFIG = "config-br-default-channel"
 TEMPLATE_KEY = "channel-template-spec"
 SHIPPED_DELIVERY = DeliverySpec(retry=10, backoffPolicy="exponential", backoffDelay="PT0.2S")
@@ -68,11 +69,18 @@ class _ChannelDefaults(Spec):
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Which channel to make. error: why that cannot be told; then kind means nothing."""
+    """Which channel to make. error: why that cannot be told, kind means nothing then; field: what of the template is wrong."""
 
     kind: str = LOG
     delivery: DeliverySpec | None = None
     error: str = ""
+    field: str = ""
+
+    def within(self, where: str) -> Template:
+        """The same, its error told for people who do not have the template before them."""
+        if not self.error:
+            return self
+        return Template(error=f"{where}{'.' if self.field else ''}{self.field}: {self.error}")
 
 
 @dataclass(slots=True)
@@ -121,7 +129,9 @@ class Defaults:
         if TEMPLATE_KEY not in data:
             return Template(error=f"{where} has no key {TEMPLATE_KEY}")
         template, error = _read(ChannelTemplate, data[TEMPLATE_KEY], f"{where}: {TEMPLATE_KEY}")
-        return Template(error=error) if template is None else self.check(template, f"{where}: {TEMPLATE_KEY}")
+        return (
+            Template(error=error) if template is None else check_template(template).within(f"{where}: {TEMPLATE_KEY}")
+        )
 
     def channel_template(self, namespace: str) -> Template:
         """What stands behind a Channel without a template."""
@@ -130,33 +140,32 @@ class Defaults:
             return Template(error=self.channel_error)
         if template is None:
             return self.own_template()
-        return self.check(
-            template, f"ConfigMap {self.world.options.system_namespace}/default-ch-webhook: default-ch-config"
-        )
-
-    def check(self, template: ChannelTemplate, path: str) -> Template:
-        """Whether this version has that channel."""
-        group, version = split_version(template.apiVersion)
-        what = f"{template.apiVersion} {template.kind}"
-        choices = "InMemoryChannel or LogChannel"
-        if (group, template.kind) in CHANNELS:
-            if version not in SERVED[group, template.kind]:
-                right = right_versions(group, template.kind)
-                return Template(error=f"{path}.apiVersion: {template.apiVersion} has no {template.kind}; use {right}")
-            return _backing_template(template, path)
-        if (group, template.kind) in LATER:
-            return Template(
-                error=f"{path} names {what}, which comes with another version of Knit; {choices} are served"
-            )
-        known = [join_version(g, SERVED[g, k][0]) for g, k in CHANNELS if k == template.kind]
-        hint = f"use {known[0]}" if known else f"{choices} are served"
-        return Template(error=f"{path} names {what}, which is no channel; {hint}")
+        where = f"ConfigMap {self.world.options.system_namespace}/default-ch-webhook: default-ch-config"
+        return check_template(template).within(where)
 
 
-def _backing_template(template: ChannelTemplate, path: str) -> Template:
+def check_template(template: ChannelTemplate) -> Template:
+    """Whether this version has the channel that a template names."""
+    group, version = split_version(template.apiVersion)
+    what = f"{template.apiVersion} {template.kind}"
+    if (group, template.kind) in CHANNELS:
+        if version not in SERVED[group, template.kind]:
+            right = right_versions(group, template.kind)
+            error = f"{template.apiVersion} has no {template.kind}; use {right}"
+            return Template(error=error, field="apiVersion")
+        return _backing_template(template)
+    if (group, template.kind) in LATER:
+        return Template(error=f"{what} comes with another version of Knit; {_CHOICES} are served")
+    known = [right_versions(*channel) for channel in CHANNELS if channel[1] == template.kind]
+    if known:
+        return Template(error=f"{template.apiVersion} has no {template.kind}; use {known[0]}", field="apiVersion")
+    return Template(error=f"{what} is no channel; {_CHOICES} are served", field="kind")
+
+
+def _backing_template(template: ChannelTemplate) -> Template:
     if "delivery" not in template.spec:
         return Template(template.kind)
-    spec, flaws = decode_spec(DeliverySpec, template.spec["delivery"], f"{path}.spec.delivery")
+    spec, flaws = decode_spec(DeliverySpec, template.spec["delivery"], "spec.delivery")
     if spec is None or flaws:
         return Template(error="; ".join(f"{flaw.path}: {flaw.message}" for flaw in flaws))
     return Template(template.kind, spec)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mesh.plan.conditions import NO_DEAD_LETTER, false, invalid_status, status_of, target_fields, true
-from mesh.plan.defaults import Defaults, Template
+from mesh.plan.defaults import Defaults, Template, check_template
 from mesh.plan.delivery import Features, feature_flaws
 from mesh.plan.hub import LOG, MEMORY, Hub
 from mesh.plan.resolve import Unresolved, resolve
@@ -211,12 +211,11 @@ def _enter_channel(world: World, channel: Channel, features: Features, defaults:
         _enter(world, channel, hub)
         return
     given = spec.channelTemplate
-    template = (
-        defaults.check(given, "spec.channelTemplate") if given else defaults.channel_template(channel.key.namespace)
-    )
+    template = check_template(given) if given else defaults.channel_template(channel.key.namespace)
     if template.error:
-        world.report(channel, template.error, path="spec.channelTemplate" if given is None else "")
-        _block(hub, "BackingChannelReady", "ChannelFailure", template.error)
+        path = ".".join(filter(None, ("spec.channelTemplate", template.field)))
+        problem = world.report(channel, template.error, path=path)
+        _block(hub, "BackingChannelReady", "ChannelFailure", problem.sentence)
         _enter(world, channel, hub)
         return
     backing = Key(_GROUPS[template.kind], template.kind, channel.key.namespace, channel.key.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from mesh.plan.hub import Hub
 from mesh.plan.model import Target
@@ -13,6 +13,8 @@ from mesh.resources.duck import Destination, KReference
 from mesh.resources.kinds import LATER, SERVED, right_versions, split_version, why_unknown
 from mesh.resources.meta import Key
 from mesh.resources.problem import did_you_mean
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,8 @@ def _of_uri(world: World, uri: str) -> Target | Unresolved:
     if not parts.netloc or parts.scheme not in ("http", "https"):
         return Unresolved(f'"{uri}" is no absolute http or https URI')
     hub = _hub_at(world, uri)
-    if hub is not None and not hub.blocked and not hub.foreign:
-        return hub.target()
+    if hub is not None:
+        return Unresolved(f"{hub.owner.key} is not ready: {hub.blocked}") if hub.blocked else hub.target()
     return Target(_outside_cluster(world, uri))
 
 
@@ -58,9 +60,14 @@ def _hub_at(world: World, uri: str) -> Hub | None:
         return None
     system = f"broker-ingress.{world.options.system_namespace}.svc"
     own = urlsplit(world.options.ingress_url)
-    if parts.netloc == own.netloc or host in (system, f"{system}.{world.options.cluster_domain}"):
+    if _is_same_place(parts, own) or host in (system, f"{system}.{world.options.cluster_domain}"):
         return world.doors.get(path)
     return world.doors.get(host) if not path else None
+
+
+def _is_same_place(one: SplitResult, other: SplitResult) -> bool:
+    hosts = {one.hostname, other.hostname}
+    return one.port == other.port and (len(hosts) == 1 or hosts <= _LOOPBACK)
 
 
 def _outside_cluster(world: World, uri: str) -> str:

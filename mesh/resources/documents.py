@@ -23,7 +23,7 @@ MAX_NODES = 200_000
 """Values of one document with every alias written out. A ConfigMap of 1 MiB has far fewer."""
 
 _MARKER = re.compile(r"^(---|\.\.\.)(?=\s|$)", re.MULTILINE)
-_BLANK = re.compile(r"(\s|#.*|%.*|---(?=\s)|\.\.\.(?=\s|$))*", re.ASCII)
+_ITEM = re.compile(r"items\[(\d+)\]")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
@@ -78,7 +78,8 @@ def read_documents(text: str, *, file: str) -> tuple[list[Document], list[Proble
 def _parts(text: str, file: str) -> Iterator[tuple[int, str]]:
     """The text of each document and how many lines stand before it."""
     if file.endswith(".json"):
-        yield 0, text
+        if text.strip():
+            yield 0, text
         return
     cuts = [0, *(match.start() for match in _MARKER.finditer(text)), len(text)]
     line = 0
@@ -114,17 +115,23 @@ def _objects(value: object, lines: dict[str, int], *, file: str, offset: int) ->
         moved = {path: line + offset for path, line in lines.items()}
         return [Document(file, first, value, moved)]
     documents = []
+    own_lines = _lines_of_items(lines, offset)
     for index, item in enumerate(items):
-        prefix = f"items[{index}]"
         if not isinstance(item, dict):
-            raise _UnreadableError(f"{prefix}: expected a mapping", lines.get(prefix, 1))
-        own = {
-            path[len(prefix) :].removeprefix("."): line + offset
-            for path, line in lines.items()
-            if path.startswith(prefix)
-        }
+            raise _UnreadableError(f"items[{index}]: expected a mapping", lines.get(f"items[{index}]", 1))
+        own = own_lines.get(index, {})
         documents.append(Document(file, own.get("", first), item, own))
     return documents
+
+
+def _lines_of_items(lines: dict[str, int], offset: int) -> dict[int, dict[str, int]]:
+    """The lines within each item of a list, by its number."""
+    items: dict[int, dict[str, int]] = {}
+    for path, line in lines.items():
+        match = _ITEM.match(path)
+        if match is not None:
+            items.setdefault(int(match[1]), {})[path[match.end() :].removeprefix(".")] = line + offset
+    return items
 
 
 def _read_json(text: str) -> tuple[object, dict[str, int]]:
@@ -132,8 +139,8 @@ def _read_json(text: str) -> tuple[object, dict[str, int]]:
         value = json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         raise _UnreadableError(f"no valid JSON: {error.msg}", error.lineno) from None
-    except RecursionError:
-        raise _UnreadableError(f"nested deeper than {MAX_DEPTH} levels", 1) from None
+    except (RecursionError, ValueError):  # ValueError: a number of thousands of digits
+        raise _UnreadableError("no valid JSON: a number is too long, or it is nested too deeply", 1) from None
     # Only for the lines. JSON is YAML except for tabs, which inside JSON's texts cannot be.
     _, lines = _read_yaml(text.replace("\t", " "))
     return value, lines
