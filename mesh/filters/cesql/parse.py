@@ -267,5 +267,5 @@ def _unexpected(text: str, error: UnexpectedInput) -> ParseError:
     """The parse error for a place that lark did not understand, in words that help."""
     token = getattr(error, "token", None)
     at_end = token is not None and token.type == "$END"
-    position = len(text) if at_end else int(error.pos_in_stream)
+    position = len(text) if at_end else int(getattr(error, "pos_in_stream", None) or 0)
     return ParseError(text, position, reason(text, position))
