@@ -122,7 +122,7 @@ class Connection(asyncio.Protocol):
             self._size += len(data)
             if self._size > _LINGER_BYTES:
                 self._transport.abort()
-        elif self._current is None and not self._rest and len(data) <= PIECE:
+        elif self._current is None and not self._rest and not self._choked and len(data) <= PIECE:
             self._feed(data)
             if self._waiting:
                 # The usual case without the loop: one whole request has come, and nothing else is going on.
@@ -138,11 +138,13 @@ class Connection(asyncio.Protocol):
         self._eof = True
         if self._current is None:
             self._advance()
-        return not self._transport.is_closing()
+        # Where the client was only waited for, it has left now.
+        return self._phase != _LINGERING and not self._transport.is_closing()
 
     def pause_writing(self) -> None:
         self._choked = True
         self.deadline = self.intake.now + self.intake.idle_wait
+        self._hold_back()
 
     def resume_writing(self) -> None:
         self._choked = False

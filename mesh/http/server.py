@@ -105,7 +105,7 @@ class HttpServer:
     async def aclose(self) -> None:
         """Close everything. What is answered is still written, for a second at most; what is in hand gets no answer."""
         self.stop_accepting()
-        for connection in list(self._intake.connections):
+        for connection in self._open():
             connection.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_S):

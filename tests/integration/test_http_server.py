@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import socket
 import ssl
+import struct
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -100,6 +102,12 @@ class Wire:
                 if line.startswith(b"content-length: "):
                     length = int(line[16:])
             return int(head[9:12]), head, await self.reader.readexactly(length)
+
+    def reset(self) -> None:
+        """Leave without a word."""
+        no_linger = struct.pack("ii", 1, 0)
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_linger)
+        self.writer.transport.abort()
 
     async def rest(self) -> bytes:
         """Everything until the server closes."""
@@ -358,7 +366,7 @@ async def test_refused_once_and_closed(mesh: Mesh, name: str, piece: int) -> Non
     for start in range(0, len(data), piece):
         wire.send(data[start : start + piece])
     answer = await wire.rest()
-    assert answer.count(b"HTTP/1.1 ") == 1, answer
+    assert answer.count(b"content-length: ") == 1, answer
     assert answer.startswith(b"HTTP/1.1 %d " % status), answer
     assert b"\r\nconnection: close\r\n" in answer
     assert mesh.requests == []
@@ -442,7 +450,7 @@ async def test_answer_to_a_client_that_left_is_dropped(mesh: Mesh) -> None:
     wire = await mesh.dial()
     wire.send(HEAD + b"\r\n")
     await mesh.arrival(1)
-    wire.writer.transport.abort()
+    wire.reset()
     async with asyncio.timeout(LIMIT_S):
         while mesh.server.stats.connections:
             await asyncio.sleep(0)
