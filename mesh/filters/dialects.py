@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from mesh.filters.build import build_filters
 from mesh.filters.explain import explain_all
 from mesh.filters.lookup import DERIVED, value_of
 from mesh.filters.nodes import CESQL, All, Any, Attributes, Exact, FilterNode, Never, Not, Prefix, Suffix, is_void
@@ -25,6 +26,7 @@ __all__ = [
     "Not",
     "Prefix",
     "Suffix",
+    "build_filters",
     "compile_filters",
     "passes",
 ]
