@@ -15,13 +15,12 @@ import socket
 import sys
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from channels.api import Channel, SubscriptionSpec, TopicSpec
 from channels.registry import BACKENDS, Site
+from mesh.app.options import WorkerConfig
 from mesh.broker.dispatch import Dispatch
 from mesh.broker.egress import Egress
 from mesh.broker.ingress import Ingress
@@ -33,26 +32,10 @@ from mesh.http.server import HttpServer
 from mesh.plan.model import Plan, Topic
 from mesh.runtime.clock import SystemClock
 from mesh.runtime.pipe import Pipe
-from mesh.settings import Settings
 from mesh.telemetry.signals import Signals
 
 _LIVE_PERIOD_S = 0.25
 _LIVE_LINES = 20
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerConfig:
-    """What a worker is told first. `count`: how many there are; `adopt`: stores of workers that are no more."""
-
-    index: int
-    count: int
-    host: str
-    port: int
-    data_dir: Path
-    settings: Settings
-    adopt: tuple[Path, ...] = ()
-    live: bool = False
-    tag_event_types: bool = True
 
 
 class DataPlane:
@@ -184,12 +167,12 @@ class DataPlane:
 
     def _forget_unknown(self) -> None:
         """What the store still holds of topics and subscriptions that were deleted while nothing ran."""
-        stored = getattr(self._channels["log"], "stored", None)
-        for topic, subscription in stored() if stored is not None else ():
-            if subscription and subscription not in self._known:
-                self._channels["log"].unsubscribe(topic, subscription, forget=True)
-            elif not subscription and topic not in self._known:
-                self._channels["log"].close_topic(topic)
+        log = self._channels["log"]
+        for state in log.states():
+            if state.topic not in self._known:
+                log.close_topic(state.topic)
+            elif state.key not in self._known:
+                log.unsubscribe(state.topic, state.key, forget=True)
 
     def _is_pinned(self, topic: Topic) -> bool:
         """A topic with a limit that cannot be divided among the workers is served whole by one of them: order, and small

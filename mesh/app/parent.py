@@ -12,34 +12,14 @@ import errno
 import os
 import signal
 import socket
-import tempfile
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from mesh.app.options import DATAPLANE, RunOptions
 from mesh.errors import SettingsError
 from mesh.runtime.clock import SystemClock
 from mesh.runtime.workers import spawn
-from mesh.settings import Settings
 
-DATAPLANE = "mesh.app.dataplane"
 _PORT_WAIT_S = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
-    """What `knit run` was asked for. `workers` 0: one per core; `data_dir` None: `.knit` in the first DIR, or in the current one."""
-
-    dirs: tuple[Path, ...] = ()
-    port: int = 8080
-    admin_port: int = 8081
-    host: str = "127.0.0.1"
-    workers: int = 0
-    data_dir: Path | None = None
-    ready_file: Path | None = None
-    namespace: str = "default"
-    log_format: str = "auto"
-    settings: Settings = field(default_factory=Settings)
 
 
 def run(options: RunOptions) -> int:
@@ -107,13 +87,3 @@ def _wait_until_free(family: int, host: str, port: int) -> None:
                 return
         with contextlib.suppress(InterruptedError):
             signal.sigtimedwait([], 0.05)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace the file as a whole: a reader sees the old or the new text, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).replace(path)

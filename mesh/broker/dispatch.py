@@ -309,12 +309,10 @@ def _error(target: Target | None, outcome: Outcome, why: str) -> Leg:
 
 
 def _tell(leg: Leg, decision: RetryIn | GiveUp | Done, why: str) -> str:
-    answer = (
-        f"answered {leg.code}" if leg.code else leg.body.decode("utf-8", "replace").removeprefix("dispatch error: ")
-    )
+    """What happened and what comes next, as one sentence of the story."""
     if isinstance(decision, RetryIn):
-        return f"{leg.dest} {answer}; tried again in {decision.delay_s:g} s ({why})"
-    return f"{leg.dest} {answer}; given up: {why}"
+        return f"{why}; tried again in {decision.delay_s:g} s"
+    return f"{why}; given up" if leg.code else f"given up: {why}"
 
 
 def _url(target: Target | None) -> str:

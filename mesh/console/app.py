@@ -6,8 +6,7 @@ It has no log-in, so the process that serves it binds to loopback unless it is t
 from __future__ import annotations
 
 import html
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -228,15 +227,3 @@ def _index_page(summary: Mapping[str, Any]) -> str:
         f"<h1>Knit</h1>\n<p>Events go to <code>{ingress}/NAMESPACE/BROKER</code>.</p>\n<ul>\n{rows}</ul>\n"
         "<p>Where did an event go? <code>knit story EVENT_ID</code>, or <code>/api/v1/stories/EVENT_ID</code>.</p>\n</html>\n"
     )
-
-
-@asynccontextmanager
-async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
-    """Serve the application; yields the port that was bound. Raises OSError: the address is taken or not ours."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port).start()
-        yield int(runner.addresses[0][1])
-    finally:
-        await runner.cleanup()
