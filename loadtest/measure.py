@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-KNIT = [sys.executable, "-m", "mesh.cli.main"]
+KNIT = [sys.executable, "-m", "mesh"]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parents[2]
-KNIT = [sys.executable, "-m", "mesh.cli.main"]
+KNIT = [sys.executable, "-m", "mesh"]
 
 
 class Mesh:
@@ -134,7 +134,9 @@ def binary(event_type: str = "t", *, event_id: str = "1", source: str = "/s", **
     return headers | {name.replace("_", "-"): value for name, value in extra.items()}
 
 
-def request(url: str, headers: Mapping[str, str], body: bytes, *, method: str = "POST") -> tuple[int, dict[str, str], bytes]:
+def request(
+    url: str, headers: Mapping[str, str], body: bytes, *, method: str = "POST"
+) -> tuple[int, dict[str, str], bytes]:
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
     try:
