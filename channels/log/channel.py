@@ -22,7 +22,7 @@ from channels.api import (
 from channels.log import record
 from channels.log.partition import Partition, Trouble, wake
 from channels.log.positions import Group, Position
-from channels.log.store import Store, unreadable
+from channels.log.store import Store, Writer, WriterFactory, unreadable
 from mesh.events.event import Event
 from mesh.filters.dialects import FilterNode
 from mesh.filters.index import MatchIndex
@@ -85,6 +85,7 @@ class LogChannel:
         share: tuple[int, int] = (0, 1),
         adopt: Sequence[Path] = (),
         on_trouble: Trouble,
+        writer: WriterFactory = Writer,
     ) -> None:
         self._path = path
         self._settings = settings
@@ -92,6 +93,7 @@ class LogChannel:
         self._share = share
         self._adopt = adopt
         self._on_trouble = on_trouble
+        self._writer = writer
         self._topics: dict[str, Topic] = {}
         self._groups: dict[tuple[str, str], Group] = {}
         self._adopted: list[Partition] = []
@@ -134,7 +136,7 @@ class LogChannel:
     def _open(self, path: Path) -> Partition:
         store = Store(path, self._settings.max_bytes)
         store.open()
-        partition = Partition(store, clock=self._clock, on_trouble=self._on_trouble)
+        partition = Partition(store, clock=self._clock, on_trouble=self._on_trouble, writer=self._writer)
         try:
             self._recover(partition)
         except (record.DamagedError, UnicodeDecodeError) as exc:

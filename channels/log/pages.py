@@ -124,7 +124,8 @@ class PageFile:
     def overflow_pages(self, number: int, length: int) -> range:
         """The pages of a value of `length` bytes that begins on overflow page `number`."""
         run = range(number, number + -(-(length + _HEADER_SIZE) // self.meta.page_size))
-        if self.page(number).flags != _OVERFLOW or run.stop > min(self.meta.last_page + 1, len(self)):
+        first = self.page(number)
+        if first.flags != _OVERFLOW or first.run != len(run) or run.stop > min(self.meta.last_page + 1, len(self)):
             raise DamagedPageError(f"page {number} should begin {length} bytes, and does not")
         return run
 
@@ -139,13 +140,14 @@ def _tree(fields: tuple[int, ...]) -> Tree:
 
 
 class Page:
-    """A branch or leaf page, its offsets checked."""
+    """A branch or leaf page, its offsets checked; or the first of a `run` of overflow pages."""
 
     def __init__(self, data: mmap.mmap, number: int, size: int) -> None:
         self._data = data
         self.number = number
         self._at = number * size
         self._size = size
+        self.run = 0
         stored, _, self.flags, lower, upper = _HEADER.unpack_from(data, self._at)
         if stored != number:
             raise DamagedPageError(f"page {number} says it is page {stored}")
@@ -156,8 +158,23 @@ class Page:
             self.offsets = Struct(f"<{count}H").unpack_from(data, self._at + _HEADER_SIZE)
             if any(offset < upper or offset + 8 > size for offset in self.offsets):
                 raise DamagedPageError(f"page {number} has an entry outside of itself")
-        elif self.flags != _OVERFLOW:
+            self._check_tiling(upper)
+        elif self.flags == _OVERFLOW:
+            self.run = lower | upper << 16
+        else:
             raise DamagedPageError(f"page {number} is of unknown kind {self.flags:#x}")
+
+    def _check_tiling(self, upper: int) -> None:
+        """The entries fill the page from `upper` to its end, each of an even size, without a gap."""
+        end = upper
+        for offset in sorted(self.offsets):
+            low, high, flags, key_size = _NODE.unpack_from(self._data, self._at + offset)
+            length = 0 if self.flags == _BRANCH else 8 if flags & _BIG else low | high << 16
+            if offset != end:
+                raise DamagedPageError(f"page {self.number} has a gap or an overlap at {end}")
+            end += (8 + key_size + length + 1) & ~1
+        if end != self._size:
+            raise DamagedPageError(f"page {self.number} ends at {end}")
 
     @property
     def is_leaf(self) -> bool:

@@ -13,7 +13,7 @@ from heapq import heappop, heappush
 from channels.api import Burial, Done, Refusal
 from channels.log import record
 from channels.log.positions import OUT, OVER, REGISTERED, Batch, Entry, Group, LogDelivery, Position, Wait
-from channels.log.store import FULL_AT, MapFullError, Reading, Store, StoreTrouble, Writer
+from channels.log.store import FULL_AT, MapFullError, Reading, Store, StoreTrouble, Writer, WriterFactory
 from mesh.errors import StoreError
 from mesh.events.event import Event
 from mesh.runtime.clock import Clock
@@ -34,7 +34,7 @@ _STALE_SEQS = 10_000
 class Partition:
     """One store and everything that is going on in it."""
 
-    def __init__(self, store: Store, *, clock: Clock, on_trouble: Trouble) -> None:
+    def __init__(self, store: Store, *, clock: Clock, on_trouble: Trouble, writer: WriterFactory = Writer) -> None:
         self.store = store
         self.positions: dict[int, Position] = {}
         self.retention_ns: dict[int, int] = {}
@@ -48,7 +48,7 @@ class Partition:
         self._clock = clock
         self._on_trouble = on_trouble
         self._loop = asyncio.get_running_loop()
-        self._writer = Writer(store, self._report)
+        self._writer = writer(store, self._report)
         self._busy = False
         self._scheduled = False
         self._writing_bytes = 0

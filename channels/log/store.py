@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any
+from typing import Any, Protocol
 
 import lmdb
 
@@ -285,10 +285,23 @@ def _put_or_delete(txn: Any, db: Any, rows: dict[bytes, bytes | None]) -> None:
             txn.put(key, row, db=db)
 
 
+Report = Callable[[Batch, Exception | None], None]
+
+
+class BatchWriter(Protocol):
+    """Writes one batch at a time and reports each: the next comes only after the report."""
+
+    def write(self, batch: Batch) -> None: ...
+    def stop(self) -> None: ...
+
+
+WriterFactory = Callable[[Store, Report], BatchWriter]
+
+
 class Writer:
     """The one thread that writes a store. A batch goes in, the report comes back as one call on the loop's thread."""
 
-    def __init__(self, store: Store, report: Callable[[Batch, Exception | None], None]) -> None:
+    def __init__(self, store: Store, report: Report) -> None:
         self._store = store
         self._report = report
         self._queue: SimpleQueue[Batch | None] = SimpleQueue()
