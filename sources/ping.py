@@ -95,7 +95,8 @@ async def sleep_until(clock: Clock, due_ns: int) -> bool:
 
 
 def _body(spec: SourceSpec) -> bytes:
-    encoded = spec.options.get("dataBase64", "")
+    # Line breaks and indentation of a YAML block are no part of the text.
+    encoded = "".join(spec.options.get("dataBase64", "").split())
     if not encoded:
         return spec.options.get("data", "").encode()
     try:

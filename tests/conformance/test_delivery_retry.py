@@ -12,25 +12,14 @@ import yaml
 from mesh.delivery.decide import Done, RetryIn, decide
 from mesh.delivery.outcome import Answer, Outcome, Unreachable
 from mesh.delivery.policy import DeliveryPolicy
+from mesh.resources.duration import parse_duration
 
 VECTORS: dict[str, list[dict[str, Any]]] = yaml.safe_load(
     (Path(__file__).parent / "data" / "delivery_retry.yaml").read_text(encoding="utf-8")
 )
-SECONDS = {
-    "PT0S": 0.0,
-    "PT0.1S": 0.1,
-    "PT0.5S": 0.5,
-    "PT1S": 1.0,
-    "PT2.5S": 2.5,
-    "PT10S": 10.0,
-    "PT30S": 30.0,
-    "PT1M": 60.0,
-    "PT90S": 90.0,
-    "PT2M30S": 150.0,
-    "P1D": 86_400.0,
-}
 NOW_S = 1_790_000_000.0
 ACCEPTED = [row for row in VECTORS["backoff"] if row["expect"] != "rejected"]
+REJECTED = [row for row in VECTORS["backoff"] if row["expect"] == "rejected"]
 
 
 def name(row: dict[str, Any]) -> str:
@@ -46,9 +35,9 @@ def policy_of(delivery: dict[str, Any], *, series: str) -> DeliveryPolicy:
     return DeliveryPolicy(
         retries=delivery["retry"],
         backoff=delivery["backoffPolicy"],
-        delay_s=SECONDS[delivery["backoffDelay"]],
-        timeout_s=SECONDS[delivery.get("timeout", "PT0S")],
-        retry_after_max_s=None if limit is None else SECONDS[limit],
+        delay_s=parse_duration(delivery["backoffDelay"]),
+        timeout_s=parse_duration(delivery.get("timeout", "PT0S")),
+        retry_after_max_s=None if limit is None else parse_duration(limit),
         series=series,
     )
 
@@ -58,6 +47,12 @@ def test_answers_fall_into_the_same_classes(row: dict[str, Any]) -> None:
     decision = decide(DeliveryPolicy(retries=1), outcome_of(row["answer"]), 1)
     assert isinstance(decision, RetryIn) == row["retry"]
     assert isinstance(decision, Done) == row["delivered"]
+
+
+@pytest.mark.parametrize("row", REJECTED, ids=name)
+def test_durations_that_are_no_iso_8601_are_refused(row: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="no ISO 8601 duration"):
+        parse_duration(row["delivery"]["backoffDelay"])
 
 
 @pytest.mark.parametrize("row", ACCEPTED, ids=name)
@@ -87,7 +82,10 @@ def test_a_named_pause_is_heeded_within_its_limit(row: dict[str, Any]) -> None:
     limit = row["retry_after_max"]
     own_s = row["own_backoff_s"]
     policy = DeliveryPolicy(
-        retries=1, backoff="exponential", delay_s=own_s, retry_after_max_s=None if limit is None else SECONDS[limit]
+        retries=1,
+        backoff="exponential",
+        delay_s=own_s,
+        retry_after_max_s=None if limit is None else parse_duration(limit),
     )
     value = row["retry_after"]
     if value == "date+30":

@@ -86,12 +86,13 @@ async def test_data_without_a_content_type_has_none() -> None:
     assert "datacontenttype" not in event.attributes
 
 
-async def test_binary_data_is_decoded() -> None:
-    event = await one_event(dataBase64="AAH/ZGF0YQ==", contentType="application/octet-stream")
+@pytest.mark.parametrize("text", ["AAH/ZGF0YQ==", "AAH/\n  ZGF0YQ==\n"])
+async def test_binary_data_is_decoded(text: str) -> None:
+    event = await one_event(dataBase64=text, contentType="application/octet-stream")
     assert event.body == b"\x00\x01\xffdata"
 
 
-@pytest.mark.parametrize("text", ["not base64!", "ZGF0YQ", "ZGF0\nYQ=="])
+@pytest.mark.parametrize("text", ["not base64!", "ZGF0YQ", "ZGF0Y==="])
 async def test_data_that_is_no_base64_is_refused(text: str) -> None:
     with pytest.raises(ResourceError, match="dataBase64: expected base64") as caught:
         ping(LoopClock(), dataBase64=text)
