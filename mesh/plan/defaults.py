@@ -6,6 +6,7 @@ are Knative's shipped ones with Knit's log channel in place of the in-memory one
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -15,7 +16,7 @@ from mesh.plan.hub import LOG, MEMORY
 from mesh.plan.world import World
 from mesh.resources.decode import decode_spec
 from mesh.resources.documents import read_documents
-from mesh.resources.duck import DeliverySpec, Spec
+from mesh.resources.duck import DeliverySpec, Flaw, Spec
 from mesh.resources.eventing import MT_CLASS
 from mesh.resources.kinds import CHANNELS, LATER, SERVED, right_versions, split_version
 from mesh.resources.messaging import ChannelTemplate
@@ -39,6 +40,11 @@ class ClassDefaults(Spec):
     namespace: str = ""
     delivery: DeliverySpec | None = None
 
+    def flaws(self, path: str) -> Iterator[Flaw]:
+        """What is wrong with the delivery."""
+        if self.delivery is not None:
+            yield from self.delivery.flaws(f"{path}.delivery")
+
 
 class ScopeDefaults(ClassDefaults):
     """The defaults of a namespace or of the cluster."""
@@ -46,6 +52,12 @@ class ScopeDefaults(ClassDefaults):
     brokerClass: str = ""  # noqa: N815
     brokerClasses: dict[str, ClassDefaults] = Field(default_factory=dict)  # noqa: N815
     disallowDifferentNamespaceConfig: bool = False  # noqa: N815
+
+    def flaws(self, path: str) -> Iterator[Flaw]:
+        """What is wrong with a delivery, its own or that of a class."""
+        yield from super().flaws(path)
+        for name, defaults in self.brokerClasses.items():
+            yield from defaults.flaws(f"{path}.brokerClasses.{name}")
 
 
 _SHIPPED = ScopeDefaults(
@@ -58,6 +70,13 @@ class _BrokerDefaults(Spec):
 
     clusterDefault: ScopeDefaults | None = None  # noqa: N815
     namespaceDefaults: dict[str, ScopeDefaults] = Field(default_factory=dict)  # noqa: N815
+
+    def flaws(self, path: str) -> Iterator[Flaw]:
+        """What is wrong with the scopes."""
+        if self.clusterDefault is not None:
+            yield from self.clusterDefault.flaws(f"{path}.clusterDefault")
+        for name, scope in self.namespaceDefaults.items():
+            yield from scope.flaws(f"{path}.namespaceDefaults.{name}")
 
 
 class _ChannelDefaults(Spec):

@@ -279,7 +279,7 @@ def _shape_message(detail: ErrorDetails, where: str, model: type[Spec]) -> tuple
     if kind == "extra_forbidden":
         return f'unknown field "{where}"', _unknown_hint(detail["loc"], model)
     if kind in _INT_ERRORS:
-        too_big = isinstance(given, int) and given > 0
+        too_big = type(given) is int and given > 0
         return f"expected an integer {'<= 2147483647' if too_big else '>= 0'}, got {shown(given)}", ""
     if kind == "string_type":
         return _string_message(detail["loc"], given)

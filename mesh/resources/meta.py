@@ -145,13 +145,12 @@ def child_name(parent: str, suffix: str) -> str:
     if len(parent) <= _LONGEST - len(suffix):
         return name
     head = _LONGEST - _MD5
-    if head <= len(suffix):
-        digest = hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()
-        name = (parent[:head] + digest + suffix)[:_LONGEST]
-    else:
+    if head > len(suffix):
         digest = hashlib.md5(parent.encode(), usedforsecurity=False).hexdigest()
-        name = parent[: head - len(suffix)] + digest + suffix
-    while name and not (name[-1].isascii() and name[-1].isalnum()):
+        return parent[: head - len(suffix)] + digest + suffix
+    digest = hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()
+    name = (parent[:head] + digest + suffix)[:_LONGEST]
+    while not name[-1].isalnum():
         name = name[:-1]
     return name
 
