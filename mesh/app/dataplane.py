@@ -33,6 +33,7 @@ from mesh.plan.model import Plan, Topic
 from mesh.runtime.clock import SystemClock
 from mesh.runtime.pipe import Pipe
 from mesh.telemetry.signals import Signals
+from mesh.telemetry.tracing import open_tracing
 
 _LIVE_PERIOD_S = 0.25
 _LIVE_LINES = 20
@@ -56,7 +57,8 @@ class DataPlane:
         )
         self._sender = Sender(settings.http, clock, self._loop)
         self._router = Router(clock.now_ns, self._loop.call_soon)
-        self._ingress = Ingress(self._router, self._signals, clock.now_ns)
+        self._tracing = open_tracing(os.environ)
+        self._ingress = Ingress(self._router, self._signals, clock.now_ns, tracing=self._tracing)
         self._server = HttpServer(self._ingress, settings.http, clock)
         self._inner = HttpServer(self._ingress, settings.http, clock)
         self._inner_port = 0
@@ -141,7 +143,12 @@ class DataPlane:
             if before.get(spec.key) == spec:
                 continue
             at_work = Egress(
-                spec, self._dispatch, sender=self._sender, signals=self._signals, now_ns=self._clock.now_ns
+                spec,
+                self._dispatch,
+                sender=self._sender,
+                signals=self._signals,
+                now_ns=self._clock.now_ns,
+                tracing=self._tracing,
             )
             channel.subscribe(
                 topic.key, SubscriptionSpec(spec.key, spec.filters, parallelism=spec.parallelism), at_work.deliver
@@ -280,6 +287,8 @@ class DataPlane:
         await self._sender.aclose()
         for channel in self._channels.values():
             await channel.aclose()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
         await self._pipe.flush()
 
     @property

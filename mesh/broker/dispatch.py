@@ -18,11 +18,13 @@ from mesh.delivery.deadletter import dead_letter_event
 from mesh.delivery.decide import Done, GiveUp, RetryIn, decide
 from mesh.delivery.outcome import Answer, Outcome, Unreachable
 from mesh.errors import EventError
-from mesh.events.event import Event
+from mesh.events.event import Event, encode_block
+from mesh.events.extensions import TTL
 from mesh.events.http import read_reply
 from mesh.http.client import Sender
 from mesh.plan.model import Egress, Target
 from mesh.telemetry.signals import Signals
+from mesh.telemetry.tracing import in_trace_of
 
 _INVALID_REPLY = 502
 """What Knative's filter answers the channel when a 2xx carries a body that is no event."""
@@ -191,8 +193,10 @@ class Dispatch:
             delivery.settle()
             return
         self._signals.replied(spec.key, delivery.event, reply=reply, to=_url(spec.reply))
-        ttl = delivery.event.ttl
-        self._send_reply(spec, delivery, Leg("reply", reply=replace_ttl(reply, ttl)))
+        reply = in_trace_of(delivery.event, reply)
+        if delivery.event.ttl >= 0:  # to a broker: the hops go on being counted, whatever the subscriber says of them
+            reply = replace_ttl(reply, delivery.event.ttl)
+        self._send_reply(spec, delivery, Leg("reply", reply=reply))
 
     # The reply's leg.
 
@@ -290,7 +294,11 @@ class Dispatch:
 
 
 def replace_ttl(event: Event, ttl: int) -> Event:
-    return Event(event.block, event.body, passed=event.passed, ttl=ttl, attributes=dict(event.attributes))
+    """The event with this many hops left, -1: without the attribute; what it says of it itself is taken off."""
+    if TTL not in event.attributes:
+        return Event(event.block, event.body, passed=event.passed, ttl=ttl)
+    kept = {name: value for name, value in event.attributes.items() if name != TTL}
+    return Event(encode_block(kept), event.body, passed=event.passed, ttl=ttl)
 
 
 def _meant_as_event(answer: Answer) -> bool:

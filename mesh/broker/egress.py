@@ -16,15 +16,34 @@ from mesh.http.client import Endpoint, Sender
 from mesh.plan.model import Egress as EgressSpec
 from mesh.plan.model import Target
 from mesh.telemetry.signals import Signals
+from mesh.telemetry.tracing import Tracing
 
 
 class Egress:
     """`deliver` is what the channel calls."""
 
-    __slots__ = ("_dispatch", "_endpoint", "_key", "_lines", "_now_ns", "_plain", "_signals", "_spec", "_timeout_s")
+    __slots__ = (
+        "_dispatch",
+        "_endpoint",
+        "_key",
+        "_lines",
+        "_now_ns",
+        "_plain",
+        "_signals",
+        "_spec",
+        "_timeout_s",
+        "_tracing",
+    )
 
     def __init__(
-        self, spec: EgressSpec, dispatch: Dispatch, *, sender: Sender, signals: Signals, now_ns: Callable[[], int]
+        self,
+        spec: EgressSpec,
+        dispatch: Dispatch,
+        *,
+        sender: Sender,
+        signals: Signals,
+        now_ns: Callable[[], int],
+        tracing: Tracing | None = None,
     ) -> None:
         self._spec = spec
         self._key = spec.key
@@ -32,7 +51,8 @@ class Egress:
         self._signals = signals
         self._now_ns = now_ns
         self._endpoint = _endpoint(sender, spec.subscriber)
-        self._plain = self._endpoint is not None and spec.format != "json"
+        self._tracing = tracing
+        self._plain = self._endpoint is not None and spec.format != "json" and tracing is None
         self._lines = b"prefer: reply\r\nkn-namespace: " + spec.namespace.encode() + b"\r\n"
         self._timeout_s = spec.policy.timeout_s
 
@@ -56,12 +76,28 @@ class Egress:
             self._dispatch.inside(self._spec, delivery, self._now_ns())
             return
         event = delivery.event
-        attempt = _Attempt(self, delivery, self._now_ns())
+        attempt: Callable[[Outcome], None] = _Attempt(self, delivery, self._now_ns())
+        passed = event.passed
+        if self._tracing is not None:
+            passed, attempt = self._traced(delivery, attempt)
         if self._spec.format == "json":
             lines, body = write_structured(event)
-            self._endpoint.send(self._lines + lines, event.passed, body, attempt, timeout_s=self._timeout_s)
+            self._endpoint.send(self._lines + lines, passed, body, attempt, timeout_s=self._timeout_s)
         else:
-            self._endpoint.send(self._lines, event.block + event.passed, event.body, attempt, timeout_s=self._timeout_s)
+            self._endpoint.send(self._lines, event.block + passed, event.body, attempt, timeout_s=self._timeout_s)
+
+    def _traced(
+        self, delivery: Delivery, attempt: Callable[[Outcome], None]
+    ) -> tuple[bytes, Callable[[Outcome], None]]:
+        tracing = self._tracing
+        assert tracing is not None
+        passed, span = tracing.attempt(self._spec, delivery.event, number=delivery.attempt, at_ns=self._now_ns())
+
+        def ended(outcome: Outcome) -> None:
+            tracing.end(span, status=outcome.status if isinstance(outcome, Answer) else 0)
+            attempt(outcome)
+
+        return passed, ended
 
     def ended(self, delivery: Delivery, outcome: Outcome, started_ns: int) -> None:
         if type(outcome) is Answer and 200 <= outcome.status < 300 and not outcome.body and not outcome.headers:

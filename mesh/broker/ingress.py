@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from channels.api import Refusal
 from mesh.broker.router import FORWARDED, Route, Router
@@ -21,6 +22,7 @@ from mesh.http.server import Request
 from mesh.plan.model import Ingress as IngressSpec
 from mesh.telemetry.signals import Signals
 from mesh.telemetry.story import timestamp
+from mesh.telemetry.tracing import Tracing
 
 _ALLOW = b"Allow: POST, OPTIONS\r\n"
 _WEBHOOK = _ALLOW + b"WebHook-Allowed-Origin: *\r\nWebHook-Allowed-Rate: *\r\n"
@@ -39,10 +41,13 @@ class Door:
 class Ingress:
     """The handler of the ingress listener."""
 
-    def __init__(self, router: Router, signals: Signals, now_ns: Callable[[], int]) -> None:
+    def __init__(
+        self, router: Router, signals: Signals, now_ns: Callable[[], int], *, tracing: Tracing | None = None
+    ) -> None:
         self._router = router
         self._signals = signals
         self._now_ns = now_ns
+        self._tracing = tracing
         self._paths: dict[bytes, Door] = {}
         self._hosts: dict[str, Door] = {}
         self._second = -1
@@ -97,7 +102,12 @@ class Ingress:
         if not events:
             request.accepted()
             return
+        spans = None
+        if self._tracing is not None:
+            traced = [self._tracing.received(route.topic, event, at_ns=now) for event in events]
+            events, spans = [event for event, _ in traced], [span for _, span in traced]
         acceptance = _Acceptance(self, request, topic, events, now)
+        acceptance.spans = spans
         matched = route.channel.publish(topic, events, acceptance)
         acceptance.published(matched if len(events) == 1 else None, route)
 
@@ -108,6 +118,11 @@ class Ingress:
             self._second = second
             self._prefix = timestamp(second * 1_000_000_000)[:20]
         return f"{self._prefix}{nanos:09d}Z"
+
+    def answered(self, spans: Iterable[Any], status: int) -> None:
+        for span in spans:
+            if self._tracing is not None:
+                self._tracing.end(span, status=status)
 
     def accepted(self, topic: str, event: Event, matched: tuple[str, ...], at_ns: int) -> None:
         self._signals.accepted(topic, event, matched, at_ns=at_ns)
@@ -199,7 +214,7 @@ class Ingress:
 class _Acceptance:
     """One publish under way: answers the request and tells the signals once it is both matched and safe."""
 
-    __slots__ = ("_at_ns", "_events", "_ingress", "_matched", "_request", "_safe", "_topic")
+    __slots__ = ("_at_ns", "_events", "_ingress", "_matched", "_request", "_safe", "_topic", "spans")
 
     def __init__(self, ingress: Ingress, request: Request, topic: str, events: list[Event], at_ns: int) -> None:
         self._ingress = ingress
@@ -209,8 +224,11 @@ class _Acceptance:
         self._at_ns = at_ns
         self._safe = False
         self._matched: list[tuple[str, ...]] | None = None
+        self.spans: list[Any] | None = None
 
     def __call__(self, refusal: Refusal | None) -> None:
+        if self.spans is not None:
+            self._ingress.answered(self.spans, 202 if refusal is None else _STATUS.get(refusal.kind, 500))
         if refusal is not None:
             self._ingress.not_stored(self._request, self._topic, self._events, refusal)
             return
