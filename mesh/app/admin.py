@@ -6,19 +6,17 @@ import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from channels.api import DeadLetter
 from mesh import __version__
+from mesh.app.mesh import Mesh
 from mesh.console.app import ConsoleServer, Readiness
 from mesh.console.display import event_text
 from mesh.errors import NotConnectedError, SettingsError
 from mesh.events.event import Event
 from mesh.telemetry.metrics import MeshFacts, render
 from mesh.telemetry.story import timestamp
-
-if TYPE_CHECKING:
-    from mesh.app.mesh import Mesh
 
 
 @asynccontextmanager

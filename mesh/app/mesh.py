@@ -11,7 +11,8 @@ import signal
 import socket
 import subprocess
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -40,21 +41,24 @@ kind: Broker
 metadata: {name: default, namespace: %s}
 """
 Started = Sequence[tuple["subprocess.Popen[bytes]", socket.socket]]
+ServeAdmin = Callable[["Mesh", str, int], AbstractAsyncContextManager[int]]
 
 
 class Stop(Exception):  # noqa: N818 - it ends the task group, and is no error
     """It has drained: everything that still runs is cancelled."""
 
 
-async def serve(options: RunOptions, count: int, listener: socket.socket, started: Started) -> int:
-    """Run until a signal comes. Returns the exit code.
+async def serve(
+    options: RunOptions, count: int, listener: socket.socket, *, started: Started, serve_admin: ServeAdmin
+) -> int:
+    """Run until a signal comes. Returns the exit code. serve_admin: opens the admin API of this mesh on a host and port.
 
     Raises:
         SettingsError, StoreError: it cannot start; nothing is left running.
     """
     mesh = Mesh(options, count, listener)
     try:
-        await mesh.run(started)
+        await mesh.run(started, serve_admin)
     except* KnitError as failed:
         raise _first_leaf(failed) from None
     except* Stop:
@@ -105,15 +109,13 @@ class Mesh:
 
     # Start.
 
-    async def run(self, started: Started) -> None:
+    async def run(self, started: Started, serve_admin: ServeAdmin) -> None:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(NotImplementedError):
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._loop.add_signal_handler(number, self._signalled)
-        from mesh.app.admin import admin_server  # noqa: PLC0415 - aiohttp is the slowest import: the workers start meanwhile
-
         async with contextlib.AsyncExitStack() as stack:
-            admin_port = await stack.enter_async_context(admin_server(self, self.options.host, self.options.admin_port))
+            admin_port = await stack.enter_async_context(serve_admin(self, self.options.host, self.options.admin_port))
             self.admin_url = f"{self.ingress_url.rpartition(':')[0]}:{admin_port}"
             world = self._world()
             reconciler = self._reconciler()

@@ -31,7 +31,8 @@ def run(options: RunOptions) -> int:
     count = options.workers or os.cpu_count() or 1
     listener = reserve(options.host, options.port)
     started = [spawn(DATAPLANE, index) for index in range(count)]
-    from mesh.app.mesh import serve  # noqa: PLC0415  # the heavy imports, while the workers start
+    from mesh.app.admin import admin_server  # noqa: PLC0415 - the heavy imports, while the workers start
+    from mesh.app.mesh import serve  # noqa: PLC0415
 
     try:
         import uvloop  # noqa: PLC0415  # where there is none (Windows), asyncio's own loop does
@@ -40,7 +41,7 @@ def run(options: RunOptions) -> int:
     except ImportError:
         runner = asyncio.run
     try:
-        return int(runner(serve(options, count, listener, started)))
+        return int(runner(serve(options, count, listener, started=started, serve_admin=admin_server)))
     finally:
         for process, sock in started:
             sock.close()
