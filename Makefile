@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup run test check lock clean
+.PHONY: setup run test check kill lock clean
 
 setup: $(VENV)/.ready
 
@@ -21,6 +21,10 @@ test: setup
 	$(BIN)/python -m tests.check
 
 check: test
+
+# kill -9 the parent, a worker or all of them, 200 times under load, and write what became of every event.
+kill: setup
+	$(BIN)/python -m tests.chaos.kill --rounds 200 --report tests/chaos/results.md
 
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra dev pyproject.toml -o requirements.lock
