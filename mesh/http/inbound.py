@@ -207,7 +207,11 @@ class Connection(asyncio.Protocol):
                 self.deadline = self.intake.now + self.intake.idle_wait
                 transport.close()
             return
-        self._rearm()
+        if self._phase == _IDLE and not self._choked:
+            intake = self.intake
+            self.deadline = intake.now + intake.idle_wait
+        else:
+            self._rearm()
         if self._waiting or self._rest or self._phase == _ENDED or self._continue_due or self._paused or self._eof:
             self._advance()
 
@@ -325,8 +329,10 @@ class Connection(asyncio.Protocol):
         room = self.intake.settings.max_header_bytes + PIECE
         if self._phase == _HEAD and (self._raw > room or len(self._lines) > self.intake.settings.max_headers):
             self._set_refusal(_too_many_headers(self.intake.settings))
-        elif self._phase == _BODY and self._length < 0 and self._raw > 8 * self._limit + room:
-            self._set_refusal(malformed("the chunks are too small, or what is between them is too large"))
+        elif self._phase == _BODY and self._length < 0:
+            self._lines.clear()  # trailers: nobody reads them
+            if self._raw > 2 * self._limit + room:
+                self._set_refusal(malformed("the chunks are too small, or what is between them is too large"))
 
     def _stop(self, error: HttpParserError, data: bytes) -> None:
         if self._refusal is not None or self._phase == _ENDED:
