@@ -141,9 +141,15 @@ def _read_json(text: str) -> tuple[object, dict[str, int]]:
         raise _UnreadableError(f"no valid JSON: {error.msg}", error.lineno) from None
     except (RecursionError, ValueError):  # ValueError: a number of thousands of digits
         raise _UnreadableError("no valid JSON: a number is too long, or it is nested too deeply", 1) from None
-    # Only for the lines. JSON is YAML except for tabs, which inside JSON's texts cannot be.
-    _, lines = _read_yaml(text.replace("\t", " "))
-    return value, lines
+    return value, _json_lines(text)
+
+
+def _json_lines(text: str) -> dict[str, int]:
+    """The lines, read as YAML: JSON is that except for tabs, which cannot stand in its texts, and some escapes."""
+    try:
+        return _read_yaml(text.replace("\t", " "))[1]
+    except _UnreadableError:
+        return {}
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, object]:

@@ -153,6 +153,10 @@ def test_json_is_read_with_its_tabs_and_lines() -> None:
     assert document.line_of("n") == 3
 
 
+def test_json_that_is_no_yaml_has_no_lines_and_is_read() -> None:
+    assert only('{"a": "\\ud83d\\ude00"}', file="a.json").value == {"a": "\U0001f600"}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
