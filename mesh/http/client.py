@@ -21,7 +21,7 @@ __all__ = ["Endpoint", "OnOutcome", "Sender"]
 
 
 class Endpoint:
-    """One URL that requests go to. Cheap; the connections behind it are shared by all paths of the same host and port."""
+    """One URL that requests go to. Cheap; all paths of one host and port use the same connections."""
 
     __slots__ = ("__weakref__", "_pool", "_start", "url")
 

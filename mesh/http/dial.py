@@ -37,7 +37,7 @@ class Dialer:
     async def connect(
         self, protocol: Callable[[], asyncio.Protocol], host: str, port: int, *, context: ssl.SSLContext | None
     ) -> None:
-        """Try each address of `host` in turn; the time is shared out among them, so that one that is silent costs not all.
+        """Try each address of `host` in turn; each has its part of the time, so that one that is silent costs not all.
 
         Raises:
             OSError: of the last address tried; `unreachable` puts it in a word.

@@ -156,7 +156,7 @@ async def test_request_is_whole_and_in_order(bench: Bench) -> None:
 async def test_connection_is_used_again(bench: Bench) -> None:
     outcomes = [await bench.outcome() for _ in range(3)]
     assert bench.connections == 1
-    assert all(outcome is outcomes[0] for outcome in outcomes), "the common answer is one shared value"
+    assert all(outcome is outcomes[0] for outcome in outcomes), "the common answer is one constant"
 
 
 async def test_next_request_of_a_callback_uses_the_connection_just_freed(bench: Bench) -> None:
