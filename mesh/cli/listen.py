@@ -36,7 +36,7 @@ from mesh.cli.command import Command
 @click.option("--reply-type", default="", help="Answer with an event of this type that carries the same data.")
 @click.option("--count", type=click.IntRange(1), help="End after this many events.")
 @click.option("-q", "--quiet", is_flag=True, help="Count, do not print events.")
-def command(  # noqa: PLR0913 - one argument a flag
+def command(
     *,
     port: int,
     host: str,

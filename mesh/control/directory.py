@@ -11,6 +11,7 @@ import hashlib
 import os
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +34,8 @@ _STEP_MS = 50
 _DEBOUNCE_MS = 300
 _LOOK_AGAIN_MS = 10_000
 """Without any notice all is looked at this often: some network file systems send none."""
+_POLL_S = 0.5
+"""Where there are no notices at all. Our own look, because that of the library knows whole seconds only."""
 _RACY_NS = 2 * 10**9
 """A file changed less than this ago may change again without a new time stamp: its content is read once more."""
 
@@ -88,11 +91,7 @@ class DirectoryWorld:
         last: tuple[FileText, ...] | None = None
         while True:
             last_folders = await asyncio.to_thread(self._find_folders)
-            watcher = _watch(list(last_folders))
-            if watcher is None:
-                await asyncio.sleep(_QUIET_S)
-                continue
-            with watcher as notify:
+            with _watch(list(last_folders)) as notify:
                 # Looked at only now: what changes from here on is noticed.
                 while True:
                     files = await self._settled(last)
@@ -205,25 +204,21 @@ def _file_text(path: str, size: int) -> FileText:
         return FileText(path, digest, error=f"no UTF-8 text: byte {exc.start} is 0x{raw[exc.start]:02x}")
 
 
-def _watch(folders: Sequence[str]) -> RustNotify | None:
-    """Notices for these folders, not for what is below them. Polling where the system has no notices left to give.
-
-    None: a folder went away meanwhile.
-    """
-    polling = bool(os.environ.get("WATCHFILES_FORCE_POLLING"))
-    for polls in (polling, True):
-        try:
-            return RustNotify(list(folders), False, polls, 300, False, True)  # noqa: FBT003 - its arguments have no names
-        except FileNotFoundError:
-            return None
-        except (OSError, WatchfilesRustInternalError):
-            if polls:
-                raise
-    return None
+def _watch(folders: Sequence[str]) -> AbstractContextManager[RustNotify | None]:
+    """Notices for these folders, not for what is below them; None where the system has none left to give."""
+    if os.environ.get("WATCHFILES_FORCE_POLLING"):
+        return nullcontext()
+    try:
+        return RustNotify(list(folders), False, False, 0, False, True)  # noqa: FBT003 - its arguments have no names
+    except (OSError, WatchfilesRustInternalError):  # also where a folder went away meanwhile
+        return nullcontext()
 
 
-async def _notice(notify: RustNotify) -> None:
-    """Return after a change, and after `_LOOK_AGAIN_MS` in any case."""
+async def _notice(notify: RustNotify | None) -> None:
+    """Return after a change, and after a while in any case."""
+    if notify is None:
+        await asyncio.sleep(_POLL_S)
+        return
     stop = threading.Event()
     waiting = asyncio.get_running_loop().run_in_executor(
         None, notify.watch, _DEBOUNCE_MS, _STEP_MS, _LOOK_AGAIN_MS, stop
