@@ -247,7 +247,9 @@ class MemoryChannel:
             done(Refusal("unavailable", "the channel is being stopped"))
             return ()
         plan = [(event, home.matching(event)) for event in events]
-        sizes = [len(event.block) + len(event.body) + len(event.passed) + _OVERHEAD if who else 0 for event, who in plan]
+        sizes = [
+            len(event.block) + len(event.body) + len(event.passed) + _OVERHEAD if who else 0 for event, who in plan
+        ]
         if self._bytes + sum(sizes) > self._settings.max_bytes:
             done(Refusal("full", f"events of {self._settings.max_bytes} bytes wait already"))
             return ()

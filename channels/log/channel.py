@@ -20,7 +20,8 @@ from channels.api import (
     TopicSpec,
 )
 from channels.log import record
-from channels.log.partition import Partition, Trouble, wake
+from channels.log.feeder import Trouble
+from channels.log.partition import Partition, wake
 from channels.log.positions import Group, Position
 from channels.log.store import Store, Writer, WriterFactory, unreadable
 from mesh.events.event import Event
@@ -37,11 +38,12 @@ _PEEK = 256
 class Topic:
     """A topic of the plan. everyone: all positions, where no subscription filters; index: else, made when first asked."""
 
-    __slots__ = ("all_keys", "everyone", "groups", "id", "index", "key", "options", "spec_filters")
+    __slots__ = ("all_keys", "everyone", "groups", "id", "index", "is_open", "key", "options", "spec_filters")
 
     def __init__(self, key: str, ident: int) -> None:
         self.key = key
         self.id = ident
+        self.is_open = False
         self.options: Mapping[str, str | float | bool] = {}
         self.groups: dict[str, Group] = {}
         self.spec_filters: dict[str, tuple[FilterNode, ...]] = {}
@@ -97,6 +99,7 @@ class LogChannel:
         self._topics: dict[str, Topic] = {}
         self._groups: dict[tuple[str, str], Group] = {}
         self._adopted: list[Partition] = []
+        self._moving: set[Partition] = set()
         self._main: Partition | None = None
         self._idle = asyncio.Event()
         self._draining = False
@@ -149,9 +152,7 @@ class LogChannel:
         with partition.store.reading() as view:
             for key, row in view.rows("names"):
                 names[record.ID_KEY.unpack(key)[0]] = record.decode_name(row)
-            rows = [
-                (record.ID_KEY.unpack(key)[0], record.decode_position(row)) for key, row in view.rows("positions")
-            ]
+            rows = [(record.ID_KEY.unpack(key)[0], record.decode_position(row)) for key, row in view.rows("positions")]
             waits = [(record.WAIT_KEY.unpack(key), record.decode_wait(row)) for key, row in view.rows("waits")]
             last = view.last_key("events")
             meta = {key: bytes(row) for key, row in view.rows("meta")}
@@ -169,9 +170,9 @@ class LogChannel:
         for position in partition.positions.values():
             position.ready = type(position.ready)(sorted(position.ready))
         if has_kept:
-            partition.expect_kept()
+            partition.sweeper.expect_kept()
         if meta.get(b"sweep"):
-            partition.sweep()
+            partition.sweeper.sweep()
 
     def _place(
         self, partition: Partition, names: Mapping[int, record.NameRow], rows: Mapping[int, record.PositionRow]
@@ -199,6 +200,7 @@ class LogChannel:
         if topic is None:
             ident = self._own.new_id(record.NameRow(0, spec.key))
             topic = self._topics[spec.key] = Topic(spec.key, ident)
+        topic.is_open = True
         topic.options = spec.options
         retention_s = float(spec.options.get("retention_s", 0.0))
         if retention_s > 0:
@@ -217,7 +219,7 @@ class LogChannel:
 
     def subscribe(self, topic: str, spec: SubscriptionSpec, deliver: Deliver) -> None:
         home = self._topics.get(topic)
-        if home is None:
+        if home is None or not home.is_open:
             self.open_topic(TopicSpec(topic))
             home = self._topics[topic]
         group = self._group(topic, spec.key)
@@ -267,7 +269,7 @@ class LogChannel:
 
     def publish(self, topic: str, events: Sequence[Event], done: Done) -> tuple[str, ...]:
         home = self._topics.get(topic)
-        if home is None:
+        if home is None or not home.is_open:
             done(Refusal("unknown", f"there is no topic {topic}"))
             return ()
         own = self._own
@@ -321,6 +323,8 @@ class LogChannel:
     def dead_letters(self) -> Iterator[DeadLetter]:
         """Newest first. Reads as it goes: what is removed or added meanwhile may or may not be seen."""
         for partition in self._partitions:
+            if not partition.store.is_open:
+                continue
             prefix = "" if partition is self._main else f"{partition.store.path.name}:"
             before: bytes | None = None
             while True:
@@ -349,7 +353,7 @@ class LogChannel:
         folder, _, number = ref.rpartition(":")
         for partition in self._partitions:
             name = "" if partition is self._main else partition.store.path.name
-            if name == folder and number.isdecimal():
+            if name == folder and number.isdecimal() and partition.store.is_open:
                 key = record.KEY.pack(int(number))
                 with partition.store.reading() as view:
                     found = view.row("dead", key) is not None
@@ -405,7 +409,7 @@ class LogChannel:
     def _retire_emptied(self) -> None:
         """Remove adopted stores that have nothing left; their dead letters move here first."""
         for partition in list(self._adopted):
-            if partition.gathering.has_rows() or not partition.store.is_open:
+            if not partition.is_idle or not partition.store.is_open or partition in self._moving:
                 continue
             with partition.store.reading() as view:
                 if view.count("events"):
@@ -421,14 +425,19 @@ class LogChannel:
                 partition.store.remove()
 
     def _move(self, partition: Partition, letters: Iterable[tuple[bytes, bytes]]) -> None:
+        self._moving.add(partition)
         for _, row in letters:
             self._own.keep_dead(row)
 
         def moved(refusal: Refusal | None) -> None:
-            if refusal is None and partition in self._adopted:
-                for key, _ in letters:
-                    partition.gathering.dead[key] = None
-                partition.schedule()
+            if refusal is not None:
+                # The rows go with the next transaction that succeeds: wait for that one.
+                self._own.after_commit(moved)
+                return
+            self._moving.discard(partition)
+            for key, _ in letters:
+                partition.gathering.dead[key] = None
+            partition.schedule()
 
         self._own.after_commit(moved)
 

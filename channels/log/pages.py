@@ -266,10 +266,11 @@ class Survey:
 
     def _leaf(self, page: Page, tables: list[Tree], before: bytes, *, is_free_list: bool) -> bytes:
         for key, flags, length, value in page.nodes():
-            # The free list is keyed by native integers, whose order is not that of bytes.
-            if not is_free_list and key <= before:
+            # The free list is keyed by native integers (transactions), whose order is not that of bytes.
+            order = key[::-1] if is_free_list else key
+            if order <= before or (is_free_list and int.from_bytes(order) > self._file.meta.transaction):
                 raise DamagedPageError(f"page {page.number} has its keys out of order")
-            before = key
+            before = order
             content = value
             if flags & _BIG:
                 start = int.from_bytes(value, "little")

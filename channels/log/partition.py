@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from heapq import heappop, heappush
 
 from channels.api import Burial, Done, Refusal
 from channels.log import record
+from channels.log.feeder import Feeder, Trouble
 from channels.log.positions import OUT, OVER, REGISTERED, Batch, Entry, Group, LogDelivery, Position, Wait
-from channels.log.store import FULL_AT, MapFullError, Reading, Store, StoreTrouble, Writer, WriterFactory
+from channels.log.store import FULL_AT, MapFullError, Store, Writer, WriterFactory
+from channels.log.sweeper import Sweeper
 from mesh.errors import StoreError
 from mesh.events.event import Event
 from mesh.runtime.clock import Clock
 
-Trouble = Callable[[str, dict[str, object]], None]
-
-_TURN_S = 0.002
-"""How long one flush may read from disk before others get their turn."""
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.01, 2.0
 """After a failed transaction the next is tried after this long, twice as long each time."""
 _TRIM_AT = 0.85
 """Where settled events are kept for a while, they begin to go when this part of the bound is used."""
-_TRIM_STEP = 512
 _STALE_SEQS = 10_000
 """A position that nothing matched is written anew when its row is this far behind."""
 
@@ -53,15 +49,11 @@ class Partition:
         self._scheduled = False
         self._writing_bytes = 0
         self._bound = int(store.max_bytes * FULL_AT)
-        self._hungry: list[Position] = []
+        self.feeder = Feeder(self, clock=clock, on_trouble=on_trouble)
+        self.sweeper = Sweeper(self, clock=clock, on_trouble=on_trouble)
         self._paused = False
         self._next_pause_s = _FIRST_PAUSE_S
         self._why = ""
-        self._due: list[tuple[float, int, int]] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
-        self._sweep_at: int | None = None
-        self._has_kept = False
         self._stale_at = _STALE_SEQS
         self._closed = False
 
@@ -101,7 +93,7 @@ class Partition:
                         position.live = False
                         position.frontier = seq
             if not positions:
-                self._release(seq, topic, now_ns)
+                self.release(seq, topic, now_ns)
         batch.dones.append(done)
         batch.bytes += size
         if not self._busy and not self._scheduled:
@@ -144,7 +136,7 @@ class Partition:
             is_over = self.is_settled(seq, [each.id for each in entry.positions])
         if is_over:
             if self.retention_ns:
-                self._release(seq, entry.topic, entry.arrived_ns)
+                self.release(seq, entry.topic, entry.arrived_ns)
             else:
                 batch.deletes.append(seq)
         group = position.group
@@ -159,9 +151,7 @@ class Partition:
     def buried(self, delivery: LogDelivery, burial: Burial) -> None:
         if delivery.position.flying.get(delivery.seq) is not delivery or delivery.phase != OUT:
             return
-        row = record.DeadRow(
-            delivery.subscription, burial, delivery.event, delivery.arrived_ns, self._clock.now_ns()
-        )
+        row = record.DeadRow(delivery.subscription, burial, delivery.event, delivery.arrived_ns, self._clock.now_ns())
         self.keep_dead(record.encode_dead(row))
         self.settled(delivery)
 
@@ -180,19 +170,17 @@ class Partition:
         delivery.entry.exact = False
         if delivery.has_row:
             position.special -= 1
-        wait = Wait(
-            delivery.attempt + counts, delivery.arrived_ns, note=note, interrupted=False, listed=False
-        )
+        wait = Wait(delivery.attempt + counts, delivery.arrived_ns, note=note, interrupted=False, listed=False)
         position.waiting[seq] = wait
         due_ns = self._clock.now_ns() + int(delay_s * 1e9)
-        self._put_wait(position, seq, wait, due_ns=due_ns)
+        self.put_wait(position, seq, wait, due_ns=due_ns)
         group.in_flight -= 1
         group.wait(+1)
-        self._remember_due(self._clock.monotonic() + delay_s, position, seq)
+        self.feeder.remember(self._clock.monotonic() + delay_s, position, seq)
         wake(group)
         self.schedule()
 
-    def _put_wait(self, position: Position, seq: int, wait: Wait, *, due_ns: int, flying: bool = False) -> None:
+    def put_wait(self, position: Position, seq: int, wait: Wait, *, due_ns: int, flying: bool = False) -> None:
         row = record.WaitRow(wait.attempt, due_ns, wait.arrived_ns, flying, wait.note)
         self.gathering.waits[record.WAIT_KEY.pack(position.id, seq)] = record.encode_wait(row)
         self.touch(position)
@@ -206,14 +194,14 @@ class Partition:
                 return False
         return True
 
-    def _release(self, seq: int, topic: int, arrived_ns: int) -> None:
+    def release(self, seq: int, topic: int, arrived_ns: int) -> None:
         """Everybody has settled it: delete it, now or when its topic's retention is over."""
         retention_ns = self.retention_ns.get(topic)
         if retention_ns is None:
             self.gathering.deletes.append(seq)
         else:
             self.gathering.kept[record.KEPT_KEY.pack(arrived_ns + retention_ns, seq)] = b""
-            self.expect_kept()
+            self.sweeper.expect_kept()
 
     def touch(self, position: Position) -> None:
         """Have the position's row written with the next batch."""
@@ -222,11 +210,7 @@ class Partition:
             self.gathering.dirty.append(position)
 
     def want(self, position: Position) -> None:
-        """The position may have room for what waits: let it read at the next flush."""
-        if not position.hungry and (position.ready or not position.live):
-            position.hungry = True
-            self._hungry.append(position)
-            self.schedule()
+        self.feeder.want(position)
 
     # -- the writer ---------------------------------------------------------------------------------------------
 
@@ -240,14 +224,14 @@ class Partition:
         self._scheduled = False
         if self._busy or self._paused or self._closed:
             return
-        if self._hungry:
-            self._feed()
+        if self.feeder.hungry:
+            self.feeder.feed()
         batch = self.gathering
         if not batch.has_rows():
             self.gathering = Batch()
             for done in batch.dones:
                 done(None)
-            if self._hungry or self.gathering.has_rows():
+            if self.feeder.hungry or self.gathering.has_rows():
                 self.schedule()
             elif self.on_idle is not None:
                 self.on_idle()
@@ -285,21 +269,33 @@ class Partition:
             self._why = ""
             self._next_pause_s = _FIRST_PAUSE_S
         for done in batch.dones:
-            done(None)
-        handing = self.handing
-        for delivery in batch.handouts:
-            if delivery.phase == REGISTERED:
-                deliver = delivery.position.group.deliver
-                if handing and deliver is not None:
-                    delivery.phase = OUT
-                    deliver(delivery)
-                else:
-                    self._hold(delivery)
-        if self._has_kept and self.store.used > self.store.max_bytes * _TRIM_AT:
-            self._trim(by_force=True)
+            try:
+                done(None)
+            except Exception as exc:  # noqa: BLE001 one caller's bug must not hold up all others
+                self._tell_bug(exc)
+        self._hand_out(batch.handouts)
+        if self.sweeper.has_kept and self.store.used > self.store.max_bytes * _TRIM_AT:
+            self.sweeper.trim(by_force=True)
         # Only now: a commit begun inside a callback would carry one event (149 us instead of 4, 2026-11-25).
         self._busy = False
         self._flush()
+
+    def _hand_out(self, handouts: list[LogDelivery]) -> None:
+        handing = self.handing
+        for delivery in handouts:
+            if delivery.phase == REGISTERED:
+                deliver = delivery.position.group.deliver
+                if not handing or deliver is None:
+                    self.feeder.hold(delivery)
+                    continue
+                delivery.phase = OUT
+                try:
+                    deliver(delivery)
+                except Exception as exc:  # noqa: BLE001 as above; the delivery stays out and comes back after a restart
+                    self._tell_bug(exc)
+
+    def _tell_bug(self, exc: Exception) -> None:
+        self._loop.call_exception_handler({"message": "a callback of the log raised", "exception": exc})
 
     def _failed(self, batch: Batch, failure: Exception | None) -> None:
         """The transaction is undone: refuse its events, keep the rest for the next one, and wait before that."""
@@ -312,6 +308,9 @@ class Partition:
         self.gathering.take_over(batch)
         if not isinstance(failure, MapFullError):
             self._reopen()
+        elif self.sweeper.has_kept:
+            # Large records need neighbouring pages: the map can be full before the bound is reached.
+            self.sweeper.trim(by_force=True)
         refusal = Refusal("unavailable", self._why)
         for done in batch.dones:
             done(refusal)
@@ -365,161 +364,6 @@ class Partition:
         self.gathering.meta[b"next_seq"] = record.KEY.pack(self.next_seq)
         self._flush()
 
-    # -- handing out what waits ---------------------------------------------------------------------------------
-
-    def _feed(self) -> None:
-        hungry, self._hungry = self._hungry, []
-        end = self._clock.monotonic() + _TURN_S
-        try:
-            with self.store.reading() as view:
-                for position in hungry:
-                    position.hungry = False
-                    if self.handing and not self._feed_one(position, view, end):
-                        self.want(position)
-        except StoreTrouble as exc:
-            self._on_trouble("store not readable", {"path": str(self.store.path), "why": str(exc)})
-
-    def _feed_one(self, position: Position, view: Reading, end: float) -> bool:
-        """Register deliveries for the room there is: retries first, then the backlog. False: the time is over."""
-        group = position.group
-        while position.ready and group.in_flight < group.limit:
-            self._hand_again(position, position.ready.popleft(), view)
-        if position.live or group.held or group.in_flight >= group.limit:
-            return True
-        return self._read_on(position, view, end)
-
-    def _hand_again(self, position: Position, seq: int, view: Reading) -> None:
-        wait = position.waiting.pop(seq, None)
-        if wait is None:
-            return
-        position.group.wait(-1)
-        entry = self._load(seq, view.event(seq))
-        if wait.listed:
-            position.special -= 1
-        if entry is None:
-            self.gathering.waits[record.WAIT_KEY.pack(position.id, seq)] = None
-            position.settled += 1
-            self.touch(position)
-            return
-        delivery = self._register(position, entry)
-        delivery.attempt, delivery.note, delivery.interrupted = wait.attempt, wait.note, wait.interrupted
-        if not wait.listed:
-            delivery.has_row = True
-            position.special += 1
-            self._put_wait(position, seq, wait, due_ns=0, flying=True)
-
-    def _register(self, position: Position, entry: Entry) -> LogDelivery:
-        delivery = position.flying[entry.seq] = LogDelivery(entry, position)
-        position.group.in_flight += 1
-        self.touch(position)
-        self.gathering.handouts.append(delivery)
-        return delivery
-
-    def _read_on(self, position: Position, view: Reading, end: float) -> bool:
-        group, ident, read = position.group, position.id, 0
-        for seq, row in view.events(position.frontier):
-            position.frontier = seq
-            read += 1
-            if not read & 63 and self._clock.monotonic() > end:
-                return False
-            head = self._head(seq, row)
-            if head is None or ident not in head.ids:
-                continue
-            entry = self._load(seq, row)
-            if entry is None:
-                position.settled += 1
-                self.touch(position)
-                continue
-            self._register(position, entry)
-            if group.in_flight >= group.limit:
-                position.frontier = seq + 1
-                return True
-        return self._read_gathered(position)
-
-    def _read_gathered(self, position: Position) -> bool:
-        """Go on with what is not on disk yet; after that the position is live."""
-        group = position.group
-        for entry in self.gathering.entries:
-            if entry.seq >= position.frontier and position in entry.positions:
-                if group.in_flight >= group.limit:
-                    position.frontier = entry.seq
-                    return True
-                self._register(position, entry)
-        position.live = True
-        if not position.flying and not position.waiting and position.matched != position.settled:
-            # An event whose head was damaged was somebody's: this is where it is seen whose.
-            position.settled = position.matched
-            self.touch(position)
-        return True
-
-    def _head(self, seq: int, row: memoryview) -> record.Head | None:
-        try:
-            return record.decode_head(row, seq)
-        except record.DamagedError as exc:
-            self._on_trouble("record damaged", {"path": str(self.store.path), "seq": seq, "why": str(exc)})
-            return None
-
-    def _load(self, seq: int, row: memoryview | None) -> Entry | None:
-        """The event on disk, or None (and a report) where it is not whole."""
-        try:
-            if row is None:
-                raise record.DamagedError("the record is missing")
-            head, event = record.decode_head(row, seq), record.decode_event(row)
-        except record.DamagedError as exc:
-            self._on_trouble("record damaged", {"path": str(self.store.path), "seq": seq, "why": str(exc)})
-            return None
-        positions = [self.positions[ident] for ident in head.ids if ident in self.positions]
-        entry = Entry(seq, event, head.arrived_ns, head.topic, positions)
-        entry.exact = False
-        return entry
-
-    def _hold(self, delivery: LogDelivery) -> None:
-        """Take back what was registered but must not be handed out now: that attempt is not made."""
-        position, seq = delivery.position, delivery.seq
-        del position.flying[seq]
-        delivery.phase = OVER
-        delivery.entry.exact = False
-        wait = Wait(
-            delivery.attempt, delivery.arrived_ns, note=delivery.note, interrupted=delivery.interrupted,
-            listed=not delivery.has_row,
-        )  # fmt: skip
-        position.waiting[seq] = wait
-        position.ready.append(seq)
-        position.group.in_flight -= 1
-        position.group.wait(+1)
-        if delivery.has_row:
-            position.special -= 1
-            self._put_wait(position, seq, wait, due_ns=0)
-        else:
-            position.special += 1
-            self.touch(position)
-
-    # -- retries whose time comes -------------------------------------------------------------------------------
-
-    def _remember_due(self, due: float, position: Position, seq: int) -> None:
-        heappush(self._due, (due, position.id, seq))
-        if self._timer is None or due < self._timer_at:
-            self._arm()
-
-    def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._due and not self._closed:
-            self._timer_at = self._due[0][0]
-            self._timer = self._loop.call_later(max(self._timer_at - self._clock.monotonic(), 0.001), self._ring)
-
-    def _ring(self) -> None:
-        self._timer = None
-        now = self._clock.monotonic()
-        while self._due and self._due[0][0] <= now:
-            _, ident, seq = heappop(self._due)
-            position = self.positions.get(ident)
-            if position is not None and seq in position.waiting:
-                position.ready.append(seq)
-                self.want(position)
-        self._arm()
-
     # -- positions come and go ----------------------------------------------------------------------------------
 
     def new_id(self, row: record.NameRow) -> int:
@@ -565,7 +409,7 @@ class Partition:
         if delay_s <= 0:
             position.ready.append(seq)
         else:
-            self._remember_due(self._clock.monotonic() + delay_s, position, seq)
+            self.feeder.remember(self._clock.monotonic() + delay_s, position, seq)
 
     def forget(self, position: Position) -> None:
         """Drop a position; what only it waited for is deleted, what is on disk only by and by."""
@@ -583,82 +427,23 @@ class Partition:
             else:
                 settled = self.is_settled(entry.seq, [each.id for each in entry.positions])
             if settled:
-                self._release(entry.seq, entry.topic, entry.arrived_ns)
+                self.release(entry.seq, entry.topic, entry.arrived_ns)
         position.flying.clear()
         self.gathering.forgotten.append(position.id)
         self.gathering.meta[b"sweep"] = b"1"
         self.schedule()
-        self.sweep()
-
-    # -- sweeping -----------------------------------------------------------------------------------------------
-
-    def sweep(self) -> None:
-        """Look through all records for those that nobody needs any more, a little at a time."""
-        under_way = self._sweep_at is not None
-        self._sweep_at = 0
-        if not under_way:
-            self._loop.call_later(0.02, self._sweep_on)
-
-    def _sweep_on(self) -> None:
-        if self._closed or self._sweep_at is None:
-            return
-        if self.store.is_open and not self._sweep_some(self._sweep_at):
-            self._sweep_at = None
-            self.gathering.meta[b"sweep"] = b""
-        else:
-            self._loop.call_later(0.01, self._sweep_on)
-        self.schedule()
-
-    def _sweep_some(self, start: int) -> bool:
-        end, read = self._clock.monotonic() + _TURN_S, 0
-        with self.store.reading() as view:
-            for seq, row in view.events(start):
-                read += 1
-                if not read & 63 and self._clock.monotonic() > end:
-                    self._sweep_at = seq
-                    return True
-                head = self._head(seq, row)
-                if head is not None and self.is_settled(seq, head.ids):
-                    self._release(seq, head.topic, head.arrived_ns)
-        return False
-
-    def expect_kept(self) -> None:
-        """There are settled events that wait for the end of their topic's retention."""
-        if not self._has_kept:
-            self._has_kept = True
-            self._loop.call_later(1.0, self._trim_on)
-
-    def _trim_on(self) -> None:
-        if self._closed:
-            return
-        if self.store.is_open and not self._paused:
-            self._trim(by_force=False)
-        if self._has_kept:
-            self._loop.call_later(1.0, self._trim_on)
-
-    def _trim(self, *, by_force: bool) -> None:
-        """Delete settled events whose time is over; by force the oldest ones, since room is needed."""
-        now_ns, dropped, empty = self._clock.now_ns(), 0, True
-        with self.store.reading() as view:
-            for key, _ in view.rows("kept"):
-                expires_ns, seq = record.KEPT_KEY.unpack(key)
-                empty = False
-                if dropped >= _TRIM_STEP or (expires_ns > now_ns and not by_force):
-                    break
-                dropped += 1
-                self.gathering.kept[key] = None
-                self.gathering.deletes.append(seq)
-        if dropped and by_force:
-            self._on_trouble("retention cut short", {"path": str(self.store.path), "events": dropped})
-        if empty and not self.gathering.kept:
-            self._has_kept = False
-        self.schedule()
+        self.sweeper.sweep()
 
     # -- the end ------------------------------------------------------------------------------------------------
 
     @property
     def is_idle(self) -> bool:
         return not (self._busy or self._scheduled or self._paused or self.gathering.has_rows() or self.gathering.dones)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Nothing can be read or written at the moment."""
+        return self._closed or self._paused or not self.store.is_open
 
     @property
     def has_trouble(self) -> bool:
@@ -668,8 +453,8 @@ class Partition:
     def close(self) -> None:
         """Stop; `is_idle` was waited for, or is given up. What is not on disk by now is refused or comes back."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self.feeder.close()
+        self.sweeper.close()
         self._writer.stop()
         self._refuse_gathered(Refusal("unavailable", "the log is closed"))
         self.store.close()

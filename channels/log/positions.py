@@ -132,7 +132,6 @@ class Entry:
         self.left = len(positions)
         self.exact = True
 
-
     def ids(self) -> bytes:
         """The ids of the positions, as the record has them."""
         positions = self.positions

@@ -19,7 +19,9 @@ FORMAT = b"knit-log 1 crc32"
 VERSION = 1
 
 _PREFIX = Struct("<BI")  # version, CRC of the head
-_HEAD = Struct("<IQiIIII")  # CRC of the event, arrived_ns, ttl, topic, number of subscriptions, bytes of block, of passed
+_HEAD = Struct(
+    "<IQiIIII"
+)  # CRC of the event, arrived_ns, ttl, topic, number of subscriptions, bytes of block, of passed
 _HEAD_AT = _PREFIX.size
 _IDS_AT = _HEAD_AT + _HEAD.size
 _POSITION = Struct("<QQQI")  # frontier, matched, settled, number in flight
@@ -47,7 +49,10 @@ def encode_event(event: Event, seq: int, arrived_ns: int, topic: int, ids: bytes
     """
     block, passed = event.block, event.passed
     rest = b"".join((block, passed, event.body))
-    head = _HEAD.pack(crc32(rest), arrived_ns, event.ttl, topic, len(ids) >> 2, len(block), len(passed)) + ids
+    head = (
+        _HEAD.pack(crc32(rest), arrived_ns, min(event.ttl, 0x7FFFFFFF), topic, len(ids) >> 2, len(block), len(passed))
+        + ids
+    )
     return _PREFIX.pack(VERSION, crc32(head, seq & 0xFFFFFFFF)) + head + rest
 
 
@@ -117,7 +122,9 @@ class PositionRow:
     in_flight: list[tuple[int, int]]
 
 
-def encode_position(frontier: int, *, matched: int, settled: int, seqs: Sequence[int], attempts: Sequence[int]) -> bytes:
+def encode_position(
+    frontier: int, *, matched: int, settled: int, seqs: Sequence[int], attempts: Sequence[int]
+) -> bytes:
     n = len(seqs)
     return _sealed(
         b"P", _POSITION.pack(frontier, matched, settled, n) + pack(f"<{n}Q", *seqs) + pack(f"<{n}H", *attempts)
@@ -184,7 +191,9 @@ def encode_dead(row: DeadRow) -> bytes:
         (row.subscription.encode(), row.burial.why.encode("utf-8", "replace"), row.burial.destination.encode(),
          row.event.block, row.event.passed, row.event.body)
     )  # fmt: skip
-    head = _DEAD.pack(row.buried_ns, row.arrived_ns, row.event.ttl, row.burial.attempts, row.burial.code)
+    head = _DEAD.pack(
+        row.buried_ns, row.arrived_ns, min(row.event.ttl, 0x7FFFFFFF), row.burial.attempts, row.burial.code
+    )
     return _sealed(b"D", head + parts)
 
 

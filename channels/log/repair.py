@@ -11,13 +11,14 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import lmdb
 
 from channels.log import record
 from channels.log.pages import PageFile, find_damage, leaves, trees_leaves, whole_rows
-from channels.log.store import DATABASES, Store
+from channels.log.store import DATABASES, Database, Store
 from mesh.errors import StoreError
 
 
@@ -108,7 +109,9 @@ def repair(path: Path, out: Callable[[str], None]) -> Report:
         _write(path, found, report)
     finally:
         store.close()
-    out(f"{path}: saved {report.events} events of {report.subscriptions} subscriptions, {report.dead_letters} dead letters")
+    out(
+        f"{path}: saved {report.events} events of {report.subscriptions} subscriptions, {report.dead_letters} dead letters"
+    )
     out(f"{path}: {report.rows_lost} rows could not be saved; the damaged file is {report.kept}")
     return report
 
@@ -168,7 +171,9 @@ def _write(path: Path, found: _Salvage, report: Report) -> None:
 def _position(ident: int, needed: dict[int, bytes], found: _Salvage) -> bytes:
     """The position with its counters made to agree with what was saved."""
     known = found.positions.get(ident) or record.PositionRow(0, 0, 0, [])
-    in_flight = [(seq, attempt) for seq, attempt in known.in_flight if seq in needed and (ident, seq) not in found.waits]
+    in_flight = [
+        (seq, attempt) for seq, attempt in known.in_flight if seq in needed and (ident, seq) not in found.waits
+    ]
     waiting = sum(1 for seq in needed if ident in found.heads[seq].ids and found.waits_for(ident, seq))
     return record.encode_position(
         known.frontier,
@@ -179,7 +184,7 @@ def _position(ident: int, needed: dict[int, bytes], found: _Salvage) -> bytes:
     )
 
 
-def _write_meta(txn: lmdb.Transaction, db: object, found: _Salvage) -> None:
+def _write_meta(txn: lmdb.Transaction[bytes], db: Database, found: _Salvage) -> None:
     # Far beyond anything that was ever given out, so that no number is given out twice.
     frontiers = [position.frontier for position in found.positions.values()]
     next_seq = max([*found.events, *frontiers], default=0) + 1_000_000
@@ -196,9 +201,7 @@ def _exchange(path: Path, fresh: Path) -> Path | None:
     data = path / "data.mdb"
     kept: Path | None = None
     if data.exists():
-        number = 1
-        while (kept := path / f"data.mdb.damaged-{number}").exists():
-            number += 1
+        kept = next(name for n in count(1) if not (name := path / f"data.mdb.damaged-{n}").exists())
         os.link(data, kept)
     os.replace(fresh / "data.mdb", data)
     (path / "format").write_bytes(record.FORMAT + b"\n")

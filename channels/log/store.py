@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, Protocol
+from typing import Protocol
 
 import lmdb
 
@@ -28,6 +28,7 @@ FULL_AT = 0.95
 _MIN_BYTES = 1024 * 1024
 
 StoreTrouble = lmdb.Error
+Database = lmdb._Database  # noqa: SLF001 the only name its type has
 MapFullError = lmdb.MapFullError
 
 
@@ -39,8 +40,8 @@ class Store:
         self.max_bytes = max(max_bytes, _MIN_BYTES)
         self.used = 0
         """Bytes of pages in use after the last commit."""
-        self._env: Any = None
-        self._dbs: dict[str, Any] = {}
+        self._env: lmdb.Environment | None = None
+        self._dbs: dict[str, Database] = {}
         self._owner: int | None = None
 
     @property
@@ -114,7 +115,9 @@ class Store:
                 if kind is None and not found:
                     txn.put(b"format", record.FORMAT, db=self._dbs["meta"])
                 elif kind != record.FORMAT:
-                    raise unreadable(self.path, f"expected format {record.FORMAT!r}, found {kind!r}")
+                    raise unreadable(  # noqa: TRY301 the clause below closes what was opened
+                        self.path, f"expected format {record.FORMAT!r}, found {kind!r}"
+                    )
                 self.used = self._pages_in_use(txn)
         except lmdb.Error as exc:
             self._close_environment()
@@ -136,6 +139,11 @@ class Store:
             os.fsync(entry)
             os.close(entry)
 
+    def _opened(self) -> lmdb.Environment:
+        if self._env is None:
+            raise lmdb.Error("the store is not open")
+        return self._env
+
     def _close_environment(self) -> None:
         if self._env is not None:
             self._env.close()
@@ -154,12 +162,12 @@ class Store:
         shutil.rmtree(self.path, ignore_errors=True)
         self.close()
 
-    def _pages_in_use(self, txn: Any) -> int:
-        count = 0
+    def _pages_in_use(self, txn: lmdb.Transaction[bytes]) -> int:
+        size = 0
         for name in ("events", "dead", "kept", "waits"):
             stat = txn.stat(self._dbs[name])
-            count += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
-        return count * int(stat["psize"])
+            size += stat["psize"] * (stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"])
+        return size
 
     def apply(self, batch: Batch) -> None:
         """Write a batch as one transaction and wait until the disk has it. Called on the writer's thread.
@@ -168,7 +176,7 @@ class Store:
             lmdb.Error: nothing of it is written, or (EIO at the very end) all of it; writing it again is right in both.
         """
         dbs = self._dbs
-        with self._env.begin(write=True) as txn:
+        with self._opened().begin(write=True) as txn:
             if batch.entries:
                 pack = record.KEY.pack
                 rows = [
@@ -187,7 +195,7 @@ class Store:
             used = self._pages_in_use(txn)
         self.used = used
 
-    def _apply_rare(self, txn: Any, batch: Batch) -> None:
+    def _apply_rare(self, txn: lmdb.Transaction[bytes], batch: Batch) -> None:
         _put_or_delete(txn, self._dbs["dead"], batch.dead)
         _put_or_delete(txn, self._dbs["kept"], batch.kept)
         for key, row in batch.names.items():
@@ -207,7 +215,7 @@ class Store:
     def reading(self) -> Iterator[Reading]:
         """A view of the last commit. Keep it short: pages freed meanwhile cannot be used again."""
         # The binding keeps an ended read transaction and renews it here: no reader slot is taken each time.
-        with self._env.begin(buffers=True) as txn:
+        with self._opened().begin(buffers=True) as txn:
             yield Reading(txn, self._dbs)
 
 
@@ -216,7 +224,7 @@ class Reading:
 
     __slots__ = ("_dbs", "_txn")
 
-    def __init__(self, txn: Any, dbs: dict[str, Any]) -> None:
+    def __init__(self, txn: lmdb.Transaction[memoryview], dbs: dict[str, Database]) -> None:
         self._txn = txn
         self._dbs = dbs
 
@@ -239,10 +247,7 @@ class Reading:
     def rows_before(self, name: str, key: bytes | None) -> Iterator[tuple[bytes, memoryview]]:
         """Rows before `key`, the last one first; None begins at the end."""
         cursor = self._txn.cursor(self._dbs[name])
-        if key is None or not cursor.set_range(key):
-            more = cursor.last()
-        else:
-            more = cursor.prev()
+        more = cursor.last() if key is None or not cursor.set_range(key) else cursor.prev()
         while more:
             yield bytes(cursor.key()), cursor.value()
             more = cursor.prev()
@@ -263,7 +268,7 @@ def unreadable(path: Path, why: str) -> StoreError:
     return StoreError(f"{path}: the store cannot be read: {why}. Salvage what is whole with: knit repair {path}")
 
 
-def _delete_events(cursor: Any, seqs: list[int]) -> None:
+def _delete_events(cursor: lmdb.Cursor[bytes], seqs: list[int]) -> None:
     """Delete these records; absent ones are passed over. Neighbours are found without a search of their own."""
     seqs.sort()
     pack = record.KEY.pack
@@ -277,7 +282,7 @@ def _delete_events(cursor: Any, seqs: list[int]) -> None:
             before = -2
 
 
-def _put_or_delete(txn: Any, db: Any, rows: dict[bytes, bytes | None]) -> None:
+def _put_or_delete(txn: lmdb.Transaction[bytes], db: Database, rows: dict[bytes, bytes | None]) -> None:
     for key, row in rows.items():
         if row is None:
             txn.delete(key, db=db)

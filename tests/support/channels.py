@@ -29,6 +29,19 @@ def only(kind: str) -> tuple[FilterNode, ...]:
     return (Exact((("type", kind),)),)
 
 
+class ShiftedClock:
+    """The real time, and what a test adds to it."""
+
+    def __init__(self) -> None:
+        self.shift_s = 0.0
+
+    def now_ns(self) -> int:
+        return SystemClock.now_ns() + int(self.shift_s * 1e9)
+
+    def monotonic(self) -> float:
+        return SystemClock.monotonic() + self.shift_s
+
+
 class Reader:
     """A subscription's deliver: keeps what comes; `next` waits for it."""
 
@@ -75,14 +88,15 @@ class Harness:
         self.share = (0, 1)
         self.adopt: list[Path] = []
         self.troubles: list[tuple[str, dict[str, object]]] = []
+        self.clock = ShiftedClock()
         self.is_open = False
         self.channel: Channel
 
     def _make(self) -> Channel:
         if self.backend == "memory":
-            return MemoryChannel(self.memory_settings, clock=SystemClock(), share=self.share)
+            return MemoryChannel(self.memory_settings, clock=self.clock, share=self.share)
         return LogChannel(
-            self.folder, settings=self.log_settings, clock=SystemClock(), share=self.share, adopt=self.adopt,
+            self.folder, settings=self.log_settings, clock=self.clock, share=self.share, adopt=self.adopt,
             on_trouble=lambda what, fields: self.troubles.append((what, fields)),
         )  # fmt: skip
 
@@ -131,5 +145,15 @@ class Harness:
             self.channel.close_topic(topic)
 
     async def settled_on_disk(self) -> None:
-        """As `barrier`; what was settled before is safe then."""
+        """Return when nothing is left to write: what was settled before is safe then."""
         await self.barrier()
+        if isinstance(self.channel, LogChannel):
+            await self.quiet()
+
+    async def quiet(self) -> None:
+        """Return when the log has nothing to write."""
+        assert isinstance(self.channel, LogChannel)
+        async with asyncio.timeout(LIMIT_S):
+            while not all(partition.is_idle for partition in self.channel._partitions):
+                self.channel._idle.clear()
+                await self.channel._idle.wait()
