@@ -11,7 +11,7 @@ from mesh.plan.hub import LOG, MEMORY, Hub
 from mesh.plan.resolve import Unresolved, resolve
 from mesh.plan.world import World
 from mesh.resources.annotations import RETENTION, parse_bool, retention_s, tuning
-from mesh.resources.duck import DeliverySpec, KReference
+from mesh.resources.duck import DeliverySpec, Destination, KReference
 from mesh.resources.eventing import MT_CLASS, Broker
 from mesh.resources.kinds import SERVED, join_version
 from mesh.resources.messaging import ANNOTATION_PREFIX, ASYNC_HANDLER, KNIT_GROUP, BackingChannel, Channel
@@ -239,24 +239,25 @@ def _enter_channel(world: World, channel: Channel, features: Features, defaults:
 
 def _resolve_dead_letters(world: World) -> None:
     """A hub whose sink cannot be resolved is not ready, and so are those whose sink it is: until nothing changes."""
-    waiting = [hub for hub in unique_hubs(world) if not hub.blocked and not hub.foreign]
-    for hub in waiting:
-        if hub.delivery is None or hub.delivery.deadLetterSink is None:
+    waiting: list[tuple[Hub, Destination]] = []
+    for hub in unique_hubs(world):
+        sink = hub.delivery.deadLetterSink if hub.delivery is not None else None
+        if hub.blocked or hub.foreign:
+            continue
+        if sink is None:
             hub.conditions["DeadLetterSinkResolved"] = true("DeadLetterSinkResolved", *NO_DEAD_LETTER)
-    waiting = [hub for hub in waiting if "DeadLetterSinkResolved" not in hub.conditions]
+        else:
+            waiting.append((hub, sink))
     is_settled = False
     while not is_settled:
         is_settled = True
-        for hub in waiting:
-            if not hub.blocked and not _resolve_dead_letter(world, hub):
+        for hub, sink in waiting:
+            if not hub.blocked and not _resolve_dead_letter(world, hub, sink):
                 is_settled = False
 
 
-def _resolve_dead_letter(world: World, hub: Hub) -> bool:
-    delivery = hub.delivery
-    if delivery is None or delivery.deadLetterSink is None:
-        return True
-    found = resolve(world, delivery.deadLetterSink, hub.namespace)
+def _resolve_dead_letter(world: World, hub: Hub, sink: Destination) -> bool:
+    found = resolve(world, sink, hub.namespace)
     path = "spec.delivery.deadLetterSink"
     if isinstance(found, Unresolved):
         _block(hub, "DeadLetterSinkResolved", "Unable to get the dead letter sink's URI", found.sentence)

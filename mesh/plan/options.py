@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 ScheduleCheck = Callable[[str, str], tuple[str, str] | None]
-"""(schedule, timezone) → (field, message) of what cannot be read, or None."""
+"""(schedule, timezone) → (`schedule` or `timezone`, message) of what cannot be read, or None."""
 
 
 def _any_schedule(_schedule: str, _timezone: str) -> tuple[str, str] | None:

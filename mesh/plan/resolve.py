@@ -43,9 +43,6 @@ def resolve(world: World, destination: Destination, namespace: str) -> Target | 
 
 
 def _of_uri(world: World, uri: str) -> Target | Unresolved:
-    parts = urlsplit(uri)
-    if not parts.netloc or parts.scheme not in ("http", "https"):
-        return Unresolved(f'"{uri}" is no absolute http or https URI')
     hub = _hub_at(world, uri)
     if hub is not None:
         return Unresolved(f"{hub.owner.key} is not ready: {hub.blocked}") if hub.blocked else hub.target()

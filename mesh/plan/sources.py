@@ -60,7 +60,7 @@ def _check(world: World, source: PingSource, spec: PingSourceSpec) -> list[Probl
     problems = []
     bad = world.options.check_schedule(spec.schedule, spec.timezone)
     if bad is not None:
-        problems.append(world.report(source, bad[1], path=f"spec.{bad[0].removeprefix('spec.')}"))
+        problems.append(world.report(source, bad[1], path=f"spec.{bad[0]}"))
     limit = (world.settings("config-ping-defaults") or {}).get("data-max-size", "-1").strip()
     for field in ("data", "dataBase64"):
         size = len((getattr(spec, field) or "").encode())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mesh.resources.core import BUILTINS, SERVICE_BUILTIN, SERVICE_URL
 from mesh.resources.duck import Flaw, uri_flaws
 from mesh.resources.duration import hint_for, parse_duration
+from mesh.resources.messaging import ASYNC_HANDLER
 from mesh.resources.problem import did_you_mean
 
 PARALLELISM = "delivery.knit.dev/parallelism"
@@ -62,8 +63,8 @@ def retention_s(annotations: Mapping[str, str]) -> float | None:
 
 
 def annotation_flaws(annotations: Mapping[str, str]) -> Iterator[Flaw]:
-    """Values of our annotations that cannot be read."""
-    for name in (IGNORE_INVALID_REPLY, REPLY_ON_200_ONLY):
+    """Values that cannot be read, of our annotations and of Knative's that we read on more than one kind."""
+    for name in (IGNORE_INVALID_REPLY, REPLY_ON_200_ONLY, ASYNC_HANDLER):
         if name in annotations and annotations[name] not in _BOOLS:
             yield Flaw(_path(name), f'expected "true" or "false", got "{annotations[name]}"')
     number = annotations.get(PARALLELISM)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_args
 
@@ -221,8 +222,8 @@ def _read_spec(model: type[_Model], value: object, path: str, found: _Found) -> 
         bad = {_add_shape_error(detail, model, path, found) for detail in details}
         for detail in details:
             _prune(value, detail["loc"])
-        rest = _validated(model, value)
-        if rest is not None:
+        with suppress(ValidationError):
+            rest = model.model_validate(value)
             found.flaws(flaw for flaw in rest.flaws(path) if not any(_touches(flaw.path, one) for one in bad))
             _add_unknown(rest, path, found)
         return None
@@ -231,27 +232,17 @@ def _read_spec(model: type[_Model], value: object, path: str, found: _Found) -> 
     return spec
 
 
-def _validated(model: type[Spec], value: object) -> Spec | None:
-    try:
-        return model.model_validate(value)
-    except ValidationError:
-        return None
-
-
 def _touches(path: str, bad: str) -> bool:
     return bad.startswith(path) or path.startswith(bad)
 
 
 def _prune(value: Mapping[str, object], location: tuple[int | str, ...]) -> None:
-    """Take out what stands at the location. In lists it is emptied, so that the others keep their numbers."""
+    """Take out the field at the location, where there still is one."""
     inner: Any = value
-    for step in location[:-1]:
-        try:
+    with suppress(KeyError, IndexError, TypeError):
+        for step in location[:-1]:
             inner = inner[step]
-        except (KeyError, IndexError, TypeError):
-            return
-    if isinstance(inner, dict):
-        inner.pop(location[-1], None)
+        inner.pop(str(location[-1]), None)
 
 
 def _add_unknown(spec: Spec, path: str, found: _Found) -> None:
@@ -318,9 +309,7 @@ def _model_at(model: type[Spec], location: tuple[int | str, ...]) -> type[Spec] 
     """The model class that a location within a spec is read with."""
     current: type[Spec] | None = model
     for step in location:
-        if isinstance(step, int):
-            continue
-        info = current.model_fields.get(step) if current is not None else None
+        info = current.model_fields.get(str(step)) if current is not None else None
         current = _spec_in(info.annotation) if info is not None else None
     return current
 
@@ -364,10 +353,6 @@ def _backing(head: _Head, found: _Found) -> Resource:
     spec = _spec_of(messaging.BackingSpec, head, found)
     if spec is not None and spec.subscribers:
         found.add("spec.subscribers", "it is not read", "write a Subscription for each", warn=True)
-    handler = head.metadata.annotations.get(messaging.ASYNC_HANDLER)
-    if handler is not None and ours.parse_bool(handler) is None:
-        path = f"metadata.annotations.{messaging.ASYNC_HANDLER}"
-        found.add(path, f'expected "true" or "false", got "{handler}"')
     return messaging.BackingChannel(**_parts(head, found), spec=spec)
 
 

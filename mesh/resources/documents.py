@@ -194,18 +194,12 @@ class _Reader:
         self._nodes = 0
 
     def read(self) -> object:
-        for event in self._events:
-            if isinstance(event, yaml.DocumentStartEvent):
-                value = self._node(next(self._events), "", 0)
-                self._rest()
-                return value
-        return None
-
-    def _rest(self) -> None:
-        """Let the parser see the end, so that it complains of what follows the value."""
-        for event in self._events:
-            if isinstance(event, yaml.DocumentStartEvent):
-                raise _UnreadableError("a second value follows the first", _line(event), "is `---` missing?")
+        while not isinstance(next(self._events), yaml.DocumentStartEvent):
+            pass
+        value = self._node(next(self._events), "", 0)
+        for _ in self._events:
+            pass  # so that the parser complains of what follows the value
+        return value
 
     def _node(self, event: yaml.Event, path: str, depth: int) -> object:
         line = _line(event)

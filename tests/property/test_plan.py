@@ -37,7 +37,7 @@ deliveries = st.fixed_dictionaries(
         "deadLetterSink": destinations,
     },
 )
-annotations = st.fixed_dictionaries(
+notes = st.fixed_dictionaries(
     {},
     optional={
         "delivery.knit.dev/parallelism": st.sampled_from(["1", "7", "x"]),
@@ -52,7 +52,7 @@ def objects(api_version: str, kind: str, **spec: st.SearchStrategy[Any]) -> st.S
         {
             "apiVersion": st.just(api_version),
             "kind": st.just(kind),
-            "metadata": st.fixed_dictionaries({"name": names, "annotations": annotations}),
+            "metadata": st.fixed_dictionaries({"name": names, "annotations": notes}),
             "spec": st.fixed_dictionaries({}, optional=spec),
         }
     )

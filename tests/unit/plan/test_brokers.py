@@ -181,6 +181,18 @@ def test_defaults_of_a_class_are_found_in_knatives_order(text: str, retries: int
     assert world.topic("broker/default/default").backend == "memory"
 
 
+def test_defaults_may_name_a_class_only() -> None:
+    world = World(BROKER + defaults("clusterDefault: {brokerClass: MTChannelBasedBroker}"))
+    assert world.topic("broker/default/default").backend == "log"
+
+
+def test_async_handler_of_a_broker_is_checked() -> None:
+    world = World(annotated(BROKER, "messaging.knative.dev/async-handler: 'yes'"))
+    assert world.errors == [
+        'metadata.annotations.messaging.knative.dev/async-handler: expected "true" or "false", got "yes"'
+    ]
+
+
 def test_dead_letter_sink_of_the_defaults_is_copied() -> None:
     world = World(BROKER + trigger() + defaults(CLUSTER.partition("  brokerClasses")[0]) + CHANNELS)
     dead_letter = world.egress("trigger/default/t").dead_letter
@@ -211,6 +223,7 @@ def test_config_of_another_namespace_can_be_forbidden() -> None:
         "clusterDefault: [",
         "clusterDefault: 5",
         "clusterDefault: {delivery: {retry: x}}",
+        "clusterDefault: {disallowDifferentNamespaceConfig: 5}",
         "clusterDefault: {delivery: {backoffDelay: 5s}}",
     ],
 )
@@ -270,6 +283,13 @@ def test_same_broker_twice_names_both_places() -> None:
     assert problem.message == "Broker default/default is there twice: also in world.yaml, line 2"
     assert problem.line > 2
     assert world.egress("trigger/default/t").policy.retries == 10
+
+
+def test_address_of_a_generic_channel_belongs_to_the_first_too() -> None:
+    text = "{apiVersion: messaging.knative.dev/v1, kind: Channel, metadata: {name: x}}\n---\n"
+    world = World(text + BROKER.replace("name: default", "name: x-kn-channel"))
+    assert world.condition("Channel", "x").reason == "AddressTaken"
+    assert [topic.key for topic in world.plan.topics] == ["broker/default/x-kn-channel"]
 
 
 def test_address_belongs_to_the_first() -> None:

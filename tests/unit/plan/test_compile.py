@@ -97,6 +97,24 @@ def test_topic_on_another_backend_is_stopped_and_started() -> None:
     assert change.changed_topics == ()
 
 
+def test_what_is_gone_is_stopped() -> None:
+    ping = (
+        "{apiVersion: sources.knative.dev/v1, kind: PingSource, metadata: {name: p}, spec: {sink: {uri: 'http://h'}}}"
+    )
+    plan = World(BROKER + ping).plan
+    change = diff(plan, Plan())
+    assert (change.stop_topics, change.stop_sources) == (("broker/default/default",), ("pingsource/default/p",))
+    assert apply(plan, change) == Plan()
+
+
+def test_changed_source_is_stopped_and_started() -> None:
+    ping = "{{apiVersion: sources.knative.dev/v1, kind: PingSource, metadata: {{name: p}}, spec: {{data: {}, sink: {{uri: 'http://h'}}}}}}"
+    old, new = World(ping.format("a")).plan, World(ping.format("b")).plan
+    change = diff(old, new)
+    assert (change.stop_sources, change.start_sources) == (("pingsource/default/p",), new.sources)
+    assert apply(old, change) == new
+
+
 def test_changed_topic_is_neither_stopped_nor_started() -> None:
     old, new = World(BROKER).plan, World(BROKER + trigger()).plan
     change = diff(old, new)

@@ -91,6 +91,12 @@ def test_table_gives_the_url_of_a_service_without_object(name: str, api_version:
     assert target(ref("Service", "sink", api_version), table) == Target("http://localhost:9000/t")
 
 
+def test_annotation_is_read_on_a_service_of_knative_serving_too() -> None:
+    service = SERVICE.format("run.knit.dev/url: 'http://localhost:9000'").replace("v1", "serving.knative.dev/v1", 1)
+    assert target(ref("Service", "sink", "serving.knative.dev/v1"), service) == Target("http://localhost:9000")
+    assert "does not exist" in str(target(REF, service))
+
+
 def test_entry_with_a_namespace_wins_and_others_do_not_count() -> None:
     table = config_map(
         "knit-services", {"sink": "http://any", "sink.default": "http://mine", "sink.other": "http://theirs"}

@@ -145,6 +145,7 @@ def test_invalid_resource_comes_back_with_its_problems() -> None:
         ("delivery: {retry: 1.5}", "spec.delivery.retry: expected an integer >= 0, got 1.5"),
         ("delivery: {retry: true}", "spec.delivery.retry: expected an integer >= 0, got true"),
         ("delivery: [1]", "spec.delivery: expected a mapping, got a list"),
+        ("filter: {attributes: {}, sql: a}", 'spec.filter.sql: unknown field "spec.filter.sql"'),
         (
             "delivery: {timeout: PT0S}",
             'spec.delivery.timeout: invalid value "PT0S": it must be longer than zero (ISO 8601, for example PT5S)',
@@ -160,6 +161,7 @@ def test_invalid_resource_comes_back_with_its_problems() -> None:
         ("delivery: {format: JSON}", 'spec.delivery.format: expected "json" or "binary", got "JSON"'),
         ("delivery: {deadLetterSink: {}}", "spec.delivery.deadLetterSink: expected at least one, got none: ref, uri"),
         ("brokerRef: {name: b}", "spec: expected exactly one, got both: broker, brokerRef"),
+        ("delivery: {timeout: [1]}", "spec.delivery.timeout: expected a string, got a list"),
     ],
 )
 def test_wrong_field_of_a_trigger(spec: str, sentence: str) -> None:
@@ -176,6 +178,8 @@ def test_wrong_field_of_a_trigger(spec: str, sentence: str) -> None:
         ("{uri: 'http://[::1'}", "spec.subscriber.uri"),
         ("{uri: 'http://a b/'}", "spec.subscriber.uri"),
         ("{uri: 'http:///x'}", "spec.subscriber.uri"),
+        ("{uri: 'http://:80/x'}", "spec.subscriber.uri"),
+        ("{uri: 'http://h:0/x'}", "spec.subscriber.uri"),
         ("{ref: {kind: Service, name: s}}", "spec.subscriber.ref.apiVersion"),
         ("{ref: {apiVersion: v1, kind: Service}}", "spec.subscriber.ref.name"),
         ("{ref: {apiVersion: v1, kind: Service, name: s}, uri: 'http://h'}", "spec.subscriber.uri"),
@@ -276,6 +280,48 @@ def test_metadata_is_checked(metadata: str, path: str) -> None:
     assert [problem.path for problem in problems] == [path]
 
 
+def test_namespace_is_tolerated() -> None:
+    resource, problems = read("{apiVersion: v1, kind: Namespace, metadata: {name: shop}}")
+    assert problems == []
+    assert resource is not None
+    assert resource.key == Key("", "Namespace", "", "shop")
+
+
+def test_broker_ref_needs_a_name() -> None:
+    text = trigger("brokerRef: {kind: Broker}\nsubscriber: {uri: 'http://h'}\n")
+    assert sentences(text) == ["spec.brokerRef.name: missing field"]
+
+
+def test_injection_is_for_the_default_broker_only() -> None:
+    text = trigger(
+        "broker: b\nsubscriber: {uri: 'http://h'}\n", "name: t, annotations: {eventing.knative.dev/injection: enabled}"
+    )
+    assert sentences(text) == [
+        "metadata.annotations.eventing.knative.dev/injection: allowed only where spec.broker is default"
+    ]
+
+
+def test_list_is_wanted() -> None:
+    text = "{apiVersion: messaging.knative.dev/v1, kind: Channel, metadata: {name: c}, spec: {subscribers: 5}}"
+    assert sentences(text) == ["spec.subscribers: expected a list, got 5"]
+
+
+def test_ping_source_needs_a_sink() -> None:
+    text = "{apiVersion: sources.knative.dev/v1, kind: PingSource, metadata: {name: p}, spec: {dataBase64: YQ==}}"
+    assert sentences(text) == ["spec.sink: missing field"]
+
+
+def test_long_values_are_cut() -> None:
+    (sentence,) = sentences(trigger(GOOD + f"delivery: {{format: {'x' * 99}}}"))
+    assert "..." in sentence
+    assert "x" * 60 not in sentence
+
+
+def test_nulls_in_lists_are_refused() -> None:
+    text = "{apiVersion: messaging.knative.dev/v1, kind: InMemoryChannel, metadata: {name: c, labels: {a: null}}, spec: {delivery: {format: [null]}}}"
+    assert sentences(text) == ['spec.delivery.format: expected "json" or "binary", got a list']
+
+
 def test_unknown_field_beside_spec() -> None:
     text = "{apiVersion: eventing.knative.dev/v1, kind: Broker, metadata: {name: b}, sepc: {}}"
     assert sentences(text) == ['sepc: unknown field "sepc" (did you mean spec?)']
@@ -337,6 +383,7 @@ def ping(spec: str) -> str:
         ("ceOverrides: {extensions: {Type_1: a}}", "spec.ceOverrides.extensions.Type_1"),
         ("ceOverrides: {extensions: {Type: a}}", "spec.ceOverrides.extensions.Type"),
         ("ceOverrides: {extensions: {a: 1}}", "spec.ceOverrides.extensions.a"),
+        ("ceOverrides: {extensions: 'http://x'}", "spec.ceOverrides.extensions"),
         ("jsonData: '{}'", "spec.jsonData"),
     ],
 )

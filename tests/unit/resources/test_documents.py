@@ -90,6 +90,7 @@ def test_typed_list_is_taken_apart_and_an_items_field_of_others_is_not() -> None
         ("!!int '5'", 5),
         ("-", "-"),
         ("+.x", "+.x"),
+        (".inf", float("inf")),
     ],
 )
 def test_scalars_are_what_kubernetes_takes_them_for(written: str, value: object) -> None:
@@ -109,6 +110,15 @@ def test_aliases_and_merge_keys_are_written_out() -> None:
         "d": {"b": 1, "c": 2},
         "e": {"b": 3, "c": 2},
     }
+
+
+def test_alias_can_be_a_key() -> None:
+    assert only("a: &x k\n*x : 1\n").value == {"a": "k", "k": 1}
+
+
+def test_digits_without_end_stay_a_text() -> None:
+    digits = "9" * 301
+    assert only(f"a: {digits}\n").value == {"a": digits}
 
 
 def test_quoted_merge_key_is_a_name() -> None:

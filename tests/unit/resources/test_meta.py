@@ -57,6 +57,10 @@ def test_ready_is_the_worst_of_its_dependents(statuses: tuple[str, ...], ready: 
         assert (found.reason, found.message) == (f"R{worst}", f"M{worst}")
 
 
+def test_severity_is_written() -> None:
+    assert Condition("A", "True", severity="Info").to_dict() == {"type": "A", "status": "True", "severity": "Info"}
+
+
 def test_condition_with_a_severity_does_not_count() -> None:
     assert happy([Condition("A", "True"), Condition("B", "False", severity="Info")]).status == "True"
 
@@ -103,6 +107,11 @@ CONFIG = "config: {{apiVersion: v1, kind: ConfigMap, name: {}}}"
             BROKER.format("", ""),
             "metadata.annotations.eventing.knative.dev/broker.class",
         ),
+        (
+            CHANNEL.format("Channel", "channelTemplate: {spec: {a: [true, x]}}"),
+            CHANNEL.format("Channel", "channelTemplate: {spec: {a: [false, x]}}"),
+            "spec.channelTemplate",
+        ),
         (BROKER.format("", CONFIG.format("a")), BROKER.format("", CONFIG.format("b")), "spec.config"),
         (
             CHANNEL.format("Subscription", "channel: {kind: Channel, name: a}"),
@@ -133,3 +142,9 @@ def test_immutable_field_is_named_with_both_values(old: str, new: str, path: str
 )
 def test_other_fields_may_change(old: str, new: str) -> None:
     assert check_update(resource(old), resource(new)) == []
+
+
+def test_change_is_told_in_full() -> None:
+    old = CHANNEL.format("Channel", "channelTemplate: {spec: {a: [true, x]}}")
+    (problem,) = check_update(resource(old), resource(CHANNEL.format("Channel", "")))
+    assert problem.message == "Immutable field changed (-old +new): -{spec: {a: [true, x]}} +nothing"
