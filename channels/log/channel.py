@@ -184,8 +184,9 @@ class LogChannel:
                 continue
             topic = names.get(name.topic)
             if topic is not None:
-                row = rows.get(ident) or record.PositionRow(partition.next_seq, 0, 0, [])
-                partition.recover(ident, self._group(topic.key, name.key), row)
+                if ident not in rows:
+                    raise record.DamagedError(f"the subscription {name.key} has no position")
+                partition.recover(ident, self._group(topic.key, name.key), rows[ident])
 
     def _group(self, topic: str, key: str) -> Group:
         group = self._groups.get((topic, key))

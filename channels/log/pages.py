@@ -7,7 +7,7 @@ LMDB trusts its file: a page cut off kills the reader by SIGBUS, a wrong offset 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -62,6 +62,8 @@ class PageFile:
         """salvage: where no head page can be read, take it for a file of ordinary pages without any order."""
         with path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.bad_head = ""
+        """What is wrong with one of the two head pages. LMDB opens no file with such a one."""
         try:
             self.meta = self._newest_meta()
         except DamagedPageError:
@@ -91,6 +93,8 @@ class PageFile:
                 break
         if not metas:
             raise DamagedPageError(f"both head pages are damaged ({'; '.join(why)})")
+        if len(metas) == 1:
+            self.bad_head = why[0]
         return max(metas, key=lambda meta: meta.transaction)
 
     def _meta_at(self, at: int, why: list[str]) -> Meta | None:
@@ -222,6 +226,7 @@ class Survey:
         self.used: set[int] = set()
         self.is_complete = True
         self.free: set[int] = set()
+        self.tables: set[str] = set()
 
     def run(self) -> None:
         """Raises DamagedPageError at the first thing that is wrong."""
@@ -278,6 +283,7 @@ class Survey:
                 self._take_overflow(start, length)
             if flags & _SUB:
                 tables.append(sub_tree(value))
+                self.tables.add(key.decode("ascii", "replace"))
             if is_free_list:
                 self._take_free(content, page.number)
         return before
@@ -355,8 +361,8 @@ def trees_leaves(file: PageFile) -> tuple[list[Page], bool]:
     return found, whole and file.meta.main.root != _NO_PAGE
 
 
-def find_damage(path: Path) -> str:
-    """Say what is wrong with a data file, or "": its head, its length, and its pages as far as the budget goes."""
+def find_damage(path: Path, tables: Collection[str]) -> str:
+    """Say what is wrong with a data file, or "": its head, its length, its tables, its pages as far as the budget goes."""
     try:
         file = PageFile(path)
     except (OSError, ValueError, DamagedPageError) as exc:
@@ -364,7 +370,13 @@ def find_damage(path: Path) -> str:
     try:
         if len(file) <= file.meta.last_page and file.meta.last_page > 1:
             return f"{path.name} is cut short: {len(file)} pages of {file.meta.last_page + 1}"
-        Survey(file, _FULL_CHECK_PAGES).run()
+        if file.bad_head:
+            return f"{path.name}: {file.bad_head}"
+        survey = Survey(file, _FULL_CHECK_PAGES)
+        survey.run()
+        missing = set(tables) - survey.tables
+        if missing:
+            return f"{path.name}: there is no table {min(missing)}"
     except (DamagedPageError, error) as exc:
         return f"{path.name}: {exc}"
     finally:

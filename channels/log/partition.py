@@ -1,7 +1,7 @@
 """The life of an event in one store: published, written, handed out, settled, deleted. Runs on the loop's thread.
 
 One batch gathers while the last one is written (no timer). At each flush the positions that have room read on, so what
-they take is on disk as an attempt under way before it is handed out. `docs/log.md` tells it at length.
+they take is on disk as an attempt under way before it is handed out.
 """
 
 from __future__ import annotations

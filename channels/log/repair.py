@@ -79,6 +79,16 @@ class _Salvage:
         if known is None or (position.frontier, position.settled) >= (known.frontier, known.settled):
             self.positions[ident] = position
 
+    def damage(self) -> str:
+        """What is wrong with the rows themselves, or ""."""
+        if self.lost:
+            return f"{self.lost} rows do not match their checksum"
+        for ident, row in self.names.items():
+            name = record.decode_name(row)
+            if name.topic and ident not in self.positions:
+                return f"the subscription {name.key} has no position"
+        return ""
+
     def waits_for(self, ident: int, seq: int) -> bool:
         if ident not in self.names:
             return False
@@ -100,12 +110,13 @@ def repair(path: Path, out: Callable[[str], None]) -> Report:
     store = Store(path, 0)
     store.lock()
     try:
-        report = Report(path, damage=find_damage(data))
+        report = Report(path, damage=find_damage(data, DATABASES))
         found = _read(data, report)
-        if not report.damage and not found.lost:
+        report.damage = report.damage or found.damage()
+        if not report.damage:
             out(f"{path}: nothing is damaged")
             return report
-        out(f"{path}: {report.damage or f'{found.lost} rows do not match their checksum'}")
+        out(f"{path}: {report.damage}")
         _write(path, found, report)
     finally:
         store.close()
@@ -153,7 +164,8 @@ def _write(path: Path, found: _Salvage, report: Report) -> None:
         for seq, row in needed.items():
             txn.put(record.KEY.pack(seq), row, db=dbs["events"], append=True)
         for ident, name in found.names.items():
-            txn.put(record.ID_KEY.pack(ident), name, db=dbs["names"])
+            for table in ("names", "meta"):
+                txn.put(record.ID_KEY.pack(ident), name, db=dbs[table])
             if record.decode_name(name).topic:
                 txn.put(record.ID_KEY.pack(ident), _position(ident, needed, found), db=dbs["positions"])
         for (ident, seq), wait in found.waits.items():

@@ -90,10 +90,10 @@ class Store:
         if stamp.exists():
             if stamp.read_bytes().strip() not in (record.FORMAT, b""):
                 raise StoreError(f"{self.path}: written by another version of knit ({stamp.read_bytes()[:40]!r})")
-            why = pages.find_damage(data)
+            why = pages.find_damage(data, DATABASES)
             if why:
                 raise unreadable(self.path, why)
-        elif data.exists() and pages.find_damage(data):
+        elif data.exists() and pages.find_damage(data, DATABASES):
             # No stamp: opening it the first time was cut short, and nothing was ever accepted into it.
             data.unlink()
 
@@ -108,11 +108,12 @@ class Store:
             self._env = lmdb.open(
                 str(self.path), map_size=self.max_bytes, max_dbs=len(DATABASES), meminit=False, max_readers=64, mode=0o600
             )  # fmt: skip
-            found = self._env.stat()["entries"]
-            self._dbs = {name: self._env.open_db(name.encode()) for name in DATABASES}
+            # A finished store has all its tables: one that is missing is damage, not to be made anew in silence.
+            is_new = not (self.path / "format").exists()
+            self._dbs = {name: self._env.open_db(name.encode(), create=is_new) for name in DATABASES}
             with self._env.begin(write=True) as txn:
                 kind = txn.get(b"format", db=self._dbs["meta"])
-                if kind is None and not found:
+                if kind is None and is_new:
                     txn.put(b"format", record.FORMAT, db=self._dbs["meta"])
                 elif kind != record.FORMAT:
                     raise unreadable(  # noqa: TRY301 the clause below closes what was opened
@@ -200,11 +201,14 @@ class Store:
         _put_or_delete(txn, self._dbs["kept"], batch.kept)
         for key, row in batch.names.items():
             txn.put(key, row, db=self._dbs["names"])
+            # Once more on a page that each commit writes anew: a repair without names could not tell whose an event is.
+            txn.put(key, row, db=self._dbs["meta"])
         for key, row in batch.meta.items():
             txn.put(key, row, db=self._dbs["meta"])
         for ident in batch.forgotten:
             key = record.ID_KEY.pack(ident)
             txn.delete(key, db=self._dbs["names"])
+            txn.delete(key, db=self._dbs["meta"])
             txn.delete(key, db=self._dbs["positions"])
             cursor = txn.cursor(self._dbs["waits"])
             more = cursor.set_range(key)

@@ -79,7 +79,7 @@ class Cycle:
                 while sum(state.backlog for state in self.harness.channel.states() if state.topic == TOPIC) > backlog:
                     self.changed.clear()
                     await self.changed.wait()
-                while not await self.harness.publish(event("probe"), topic="probe") is None:
+                while await self.harness.publish(event("probe"), topic="probe") is not None:
                     await asyncio.sleep(0.004)
         except TimeoutError:
             self.wrong.append(f"stuck: {self.harness.channel.states()} {self.harness.troubles}")
@@ -146,4 +146,6 @@ async def main(folder: Path, errno: int, count: int, *, crash: bool) -> dict[str
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), crash=sys.argv[4] == "1"))))
+    print(
+        json.dumps(asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), crash=sys.argv[4] == "1")))
+    )
