@@ -76,7 +76,7 @@ class CompiledFilter:
 
     def explain(self, attributes: Mapping[str, str]) -> str:
         """Which filter said no, and why, such as `filters[0].exact: type is "a", wanted "b"`; empty when the event passes."""
-        return "" if self.passes(attributes) else explain_all(self.filters, attributes)
+        return explain_all(self.filters, attributes)
 
 
 def compile_filters(nodes: Sequence[FilterNode]) -> CompiledFilter:
