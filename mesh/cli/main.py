@@ -5,9 +5,7 @@ Imports click only: `knit --help` is there at once, a subcommand's module is loa
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -90,9 +88,4 @@ def run(argv: Sequence[str] | None = None) -> int:
     except KnitError as exc:
         Failure(str(exc)).show()
         return 1
-    except BrokenPipeError:
-        # The reader left (`knit get all | head`): nothing is wrong, and nothing more may be written while we exit.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return result if isinstance(result, int) else 0

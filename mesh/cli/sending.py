@@ -150,9 +150,10 @@ class _Report:
     def __exit__(self, *_: object) -> None:
         self._close()
         sent = self.sent
-        if sent.accepted + sent.refused != 1 or self._quiet:
+        ended = sent.accepted + sent.refused
+        if ended > 1 or (ended and self._quiet):
             statuses = ", ".join(f"{count} × {status}" for status, count in sorted(sent.statuses.items()))
-            rate = (sent.accepted + sent.refused) / sent.seconds if sent.seconds else 0.0
+            rate = ended / sent.seconds if sent.seconds else 0.0
             click.echo(
                 f"{sent.accepted} accepted, {sent.refused} refused in {sent.seconds:.2f} s, {rate:.0f}/s ({statuses})"
             )

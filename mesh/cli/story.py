@@ -22,9 +22,13 @@ _MARKS = {
     "not-matched": ("·", "bright_black"),
     "retried": ("↻", "yellow"),
     "recovered": ("↻", "yellow"),
+    "unreachable": ("↻", "yellow"),
     "rejected": ("✘", "red"),
     "reply-refused": ("✘", "red"),
     "refused": ("✘", "red"),
+    "dead-letter-refused": ("✘", "red"),
+    "emitted": ("→", "cyan"),
+    "not-emitted": ("✘", "red"),
     "dead-lettered": ("☠", "yellow"),
     "buried": ("☠", "red"),
 }
@@ -78,10 +82,10 @@ def _line(step: Step, start: datetime, width: int) -> str:
     mark, colour = _MARKS.get(step["what"], ("•", None))
     after_ms = (_moment(step["at"]) - start).total_seconds() * 1000
     text = visible(str(step.get("text", "")))
-    took = f" in {step['duration_ms']:.1f} ms" if step.get("duration_ms") else ""
-    pause = f"; next attempt in {_seconds(step['pause_s'])}" if step.get("pause_s") and "next" not in text else ""
+    took = f"  ({step['duration_ms']:.1f} ms)" if step.get("duration_ms") else ""
+    pause = f"; tried again in {_seconds(step['pause_s'])}" if step.get("pause_s") and "again" not in text else ""
     said = f"{mark} {step['what']:<13}"
-    return f"{_after(after_ms):>10}  {click.style(said, fg=colour)} {visible(_place(step)):<{width}}  {text}{took}{pause}".rstrip()
+    return f"{_after(after_ms):>10}  {click.style(said, fg=colour)} {visible(_place(step)):<{width}}  {text}{pause}{took}".rstrip()
 
 
 def _place(step: Step) -> str:

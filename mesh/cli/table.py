@@ -59,6 +59,11 @@ def _message(item: Object, _now: datetime) -> str:
     return _ready(item).get("message", "") or held
 
 
+def _service_url(item: Object, _now: datetime) -> str:
+    builtin = _at(item, "metadata", "annotations", "run.knit.dev/builtin")
+    return _at(item, "metadata", "annotations", "run.knit.dev/url") or (f"built in: {builtin}" if builtin else "")
+
+
 NAME: Column = ("NAME", lambda item, _: _at(item, "metadata", "name"))
 NAMESPACE: Column = ("NAMESPACE", lambda item, _: _at(item, "metadata", "namespace"))
 _URL: Column = ("URL", lambda item, _: _at(item, "status", "address", "url"))
@@ -141,7 +146,7 @@ KINDS = (
         "",
         "services",
         ("svc",),
-        (("URL", lambda item, _: _at(item, "metadata", "annotations", "run.knit.dev/url")), _AGE),
+        (("URL", _service_url), _AGE),
     ),
     Kind("ConfigMap", "", "configmaps", ("cm",), (("DATA", lambda item, _: str(len(item.get("data") or {}))), _AGE)),
     Kind("Namespace", "", "namespaces", ("ns",)),

@@ -167,7 +167,7 @@ class DirectoryWorld:
                 yield from self._walk(entry.path, above | {identity})
             elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
                 try:
-                    yield entry.path, entry.stat()
+                    yield os.path.normpath(entry.path), entry.stat()
                 except FileNotFoundError:
                     continue  # deleted a moment ago, or a link to nothing
 
