@@ -48,20 +48,23 @@ def read_entries(value: object, path: str) -> tuple[tuple[tuple[str, str], ...],
     problems: list[FilterProblem] = []
     for name, wanted in value.items():
         if not (isinstance(name, str) and _NAME.fullmatch(name)):
-            problems.append(_bad_name(str(name), f"{path}.{name}"))
+            problems.append(_bad_name(name, path))
         if not isinstance(wanted, str):
             problems.append(FilterProblem(f"{path}.{name}", f"must be a string, got {named(wanted)}", quoting(wanted)))
     return tuple((str(name), str(wanted)) for name, wanted in value.items()), problems
 
 
-def _bad_name(name: str, path: str) -> FilterProblem:
-    plain = re.sub("[^a-z0-9]", "", name.lower().removeprefix("ce-"))
-    hint = f"did you mean {plain}" if _NAME.fullmatch(plain) else ""
-    if name == "data" or name.startswith("data."):
+def _bad_name(name: object, path: str) -> FilterProblem:
+    text = str(name).lower() if isinstance(name, bool) else str(name)
+    plain = re.sub("[^a-z0-9]", "", text.lower().removeprefix("ce-"))
+    if isinstance(name, bool):
+        hint = f"quote the name (YAML reads {_YAML_WORDS[name]} as a boolean)"
+    elif text == "data" or text.startswith("data."):
         hint = "the data of an event is not visible to filters"
-    return FilterProblem(
-        path, f'"{name}" is no attribute name: a letter, then letters and digits, all in lower case', hint
-    )
+    else:
+        hint = f"did you mean {plain}" if _NAME.fullmatch(plain) else ""
+    message = f'"{text}" is no attribute name: a letter, then letters and digits, all in lower case'
+    return FilterProblem(f"{path}.{text}", message, hint)
 
 
 def sentence(problems: Sequence[FilterProblem]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mesh.filters.attributes import Built, build_attributes
+from mesh.filters.attributes import Built, FilterProblem, build_attributes
 from mesh.filters.dialects import build_filters
 from mesh.filters.index import MatchIndex
 
@@ -37,10 +37,10 @@ def triggers_of(report: str) -> MatchIndex[str]:
     )
 
 
-def problems_of(report: str, trigger: str) -> list[tuple[str, str, str]]:
+def problems_of(report: str, trigger: str) -> list[FilterProblem]:
     documents = yaml.safe_load_all(REPORTS[report]["setup"])
     spec = next(document["spec"] for document in documents if document["metadata"]["name"] == trigger)
-    return [tuple(problem) for problem in filters_of(spec)[1]]
+    return filters_of(spec)[1]
 
 
 def event(type_: str, **extensions: str) -> dict[str, str]:

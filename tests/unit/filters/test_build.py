@@ -45,6 +45,7 @@ from mesh.filters.dialects import CESQL, All, Exact, Never, Not, build_filters, 
         ("[{exact: {Type: a}}]", "f[0].exact.Type", '"Type" is no attribute name', "did you mean type"),
         ("[{exact: {ce-my_ext: a}}]", "f[0].exact.ce-my_ext", '"ce-my_ext" is no attribute name', "did you mean myext"),
         ("[{exact: {1st: a}}]", "f[0].exact.1st", '"1st" is no attribute name', ""),
+        ("[{exact: {on: a}}]", "f[0].exact.true", '"true" is no attribute name', "quote the name (YAML reads yes, on"),
         ("[{exact: {5: a}}]", "f[0].exact.5", '"5" is no attribute name', ""),
         (
             "[{exact: {data.x: a}}]",
@@ -100,14 +101,14 @@ def test_a_problem_has_a_path_and_advice(text: str, path: str, message: str, hin
 
 def test_all_problems_are_found_and_good_elements_stay() -> None:
     value = yaml.safe_load(
-        "[{exact: {A: 1}}, {exact: {b: x}}, {cesql: a = }, {any: [{all: [{no: 1}]}, {prefix: {c: 2}}]}]"
+        "[{exact: {A: 1}}, {exact: {b: x}}, {cesql: a = }, {any: [{all: [{nope: 1}]}, {prefix: {c: 2}}]}]"
     )
     nodes, problems = build_filters(value, "spec.filters")
     assert [problem.path for problem in problems] == [
         "spec.filters[0].exact.A",
         "spec.filters[0].exact.A",
         "spec.filters[2].cesql",
-        "spec.filters[3].any[0].all[0].no",
+        "spec.filters[3].any[0].all[0].nope",
         "spec.filters[3].any[1].prefix.c",
     ]
     assert [type(node) for node in nodes] == [Never, Exact, Never, Never]

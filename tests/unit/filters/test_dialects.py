@@ -101,6 +101,8 @@ def test_the_older_filter(attributes: dict[str, str] | None, verdict: bool) -> N
         ({"all": [{"exact": {"type": "t"}}, {"exact": {"str": "y"}}]}, False),
         ({"any": [{"exact": {"type": ""}}, {"exact": {"type": "no"}}]}, False),
         ({"any": [{"exact": {"type": ""}}, {"exact": {"type": "t"}}]}, True),
+        ({"any": [{"prefix": {"type": ""}}, {"exact": {"type": "no"}}]}, False),
+        ({"any": [{}, {"exact": {"type": "no"}}]}, False),
         ({"any": [{}, {"all": []}]}, None),
         ({"not": {"all": [{}, {"exact": {"type": "no"}}]}}, True),
         ({"cesql": "type = 't'"}, True),

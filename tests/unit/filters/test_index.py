@@ -103,6 +103,11 @@ def test_a_hit_is_not_always_a_match(node: FilterNode, event: dict[str, str]) ->
     assert MatchIndex([("one", (node,))]).match(event) == []
 
 
+def test_names_that_are_not_the_events_own_are_found_too() -> None:
+    index = MatchIndex([("schema", (exact(schemaurl="u"),)), ("media", (prefix(datamediatype="text/x"),))])
+    assert index.match({"dataschema": "u", "datacontenttype": "text/xml;a=b"}) == ["schema", "media"]
+
+
 @pytest.mark.parametrize(
     "node",
     [
