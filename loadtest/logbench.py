@@ -1,6 +1,6 @@
 """What an event costs in the log channel: publish, commit, hand out, settle, delete, in CPU of both threads.
 
-    python -m loadtest.logbench [--events N] [--publishers 64] [--bytes 1024] [--waiting N] [--parallelism 100]
+    python -m loadtest.logbench [--events N] [--publishers 64] [--bytes 1024] [--waiting N] [--parallelism 200]
 
 Each publisher publishes its next event in the callback of the last one. `--waiting N` puts N events before a
 subscription that nobody reads first, then starts again on that store, and says how long that took and what it holds.
@@ -16,12 +16,13 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import uvloop
 
-from channels.api import Delivery, Refusal, SubscriptionSpec, TopicSpec
+from channels.api import Burial, Deliver, Delivery, Done, Refusal, SubscriptionSpec, TopicSpec
 from channels.log import LogChannel
 from mesh.events.event import Event
 from mesh.runtime.clock import SystemClock
@@ -46,10 +47,51 @@ def private_mib() -> float:
     return 0.0
 
 
+class Publisher(Protocol):
+    """What a drive drives."""
+
+    def publish(self, topic: str, events: Sequence[Event], done: Done) -> tuple[str, ...]: ...
+
+
+class Nothing:
+    """Answers and hands out without doing anything: what the drive itself costs."""
+
+    def __init__(self) -> None:
+        self.dones: list[Done] = []
+        self.deliver: Deliver = lambda _: None
+
+    def publish(self, topic: str, events: Sequence[Event], done: Done) -> tuple[str, ...]:
+        if not self.dones:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self.dones.append(done)
+        return ()
+
+    def flush(self) -> None:
+        dones, self.dones = self.dones, []
+        for done in dones:
+            done(None)
+        for _ in dones:
+            self.deliver(SETTLED)
+
+
+class Settled:
+    """A delivery whose settling costs nothing."""
+
+    event = Event(b"", b"")
+    subscription, note, attempt, interrupted, arrived_ns = "", b"", 1, False, 0
+
+    def settle(self) -> None: ...
+    def retry(self, *, delay_s: float, note: bytes = b"", counts: bool = True) -> None: ...
+    def bury(self, burial: Burial) -> None: ...
+
+
+SETTLED = Settled()
+
+
 class Drive:
     """Publishers that go on in their own callbacks until `total` events are answered."""
 
-    def __init__(self, channel: LogChannel, event: Event, total: int) -> None:
+    def __init__(self, channel: Publisher, event: Event, total: int) -> None:
         self.channel, self.event, self.total = channel, event, total
         self.started = self.answered = self.settled = self.refused = 0
         self.finished = asyncio.Event()
@@ -86,7 +128,7 @@ class Drive:
 
 def make(path: Path, waiting: int) -> LogChannel:
     settings = LogSettings(max_bytes=max(1024**3, waiting * 4096))
-    return LogChannel(path, settings=settings, clock=SystemClock(), on_trouble=lambda *what: print(*what))
+    return LogChannel(path, settings=settings, clock=SystemClock(), on_trouble=print)
 
 
 async def fill(path: Path, event: Event, args: argparse.Namespace) -> None:
@@ -103,7 +145,21 @@ async def fill(path: Path, event: Event, args: argparse.Namespace) -> None:
     await channel.aclose()
 
 
+async def alone(event: Event, args: argparse.Namespace) -> float:
+    """Microseconds of CPU per event that the drive costs without a log."""
+    nothing = Nothing()
+    drive = Drive(nothing, event, args.events)
+    nothing.deliver = drive.deliver
+    cpu = cpu_s()
+    for _ in range(args.publishers):
+        drive.publisher()()
+    await drive.finished.wait()
+    total: int = args.events
+    return (cpu_s() - cpu) / total * 1e6
+
+
 async def run(path: Path, event: Event, args: argparse.Namespace) -> None:
+    own = await alone(event, args)
     if args.waiting:
         await fill(path, event, args)
     gc.collect()
@@ -122,7 +178,7 @@ async def run(path: Path, event: Event, args: argparse.Namespace) -> None:
     wall, used = time.perf_counter() - begun, cpu_s() - cpu
     waits = sorted(drive.waits)
     print(
-        f"{used / args.events * 1e6:.2f} us/event CPU, {args.events / wall:.0f} events/s, "
+        f"{used / args.events * 1e6 - own:.2f} us/event CPU (and {own:.2f} of the drive), {args.events / wall:.0f} events/s, "
         f"p50 {waits[len(waits) // 2] * 1e3:.2f} p99 {waits[len(waits) * 99 // 100] * 1e3:.2f} "
         f"max {waits[-1] * 1e3:.1f} ms, refused {drive.refused}, private {private_mib():.0f} MiB"
     )
@@ -159,7 +215,7 @@ def main() -> None:
     parser.add_argument("--publishers", type=int, default=64)
     parser.add_argument("--bytes", type=int, default=1024)
     parser.add_argument("--waiting", type=int, default=0)
-    parser.add_argument("--parallelism", type=int, default=100)
+    parser.add_argument("--parallelism", type=int, default=200)
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="knit-logbench-", dir="."))
     try:

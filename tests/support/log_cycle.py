@@ -62,9 +62,10 @@ class Cycle:
 
     async def publish(self, ident: str) -> None:
         """Publish until it is taken: what a producer does that is answered 503."""
+        refusal: Refusal | None = None
         for turn in range(200):
             name = ident if turn == 0 else f"{turn}-{ident}"
-            refusal: Refusal | None = await self.harness.publish(event(name, body=b"x" * 3000))
+            refusal = await self.harness.publish(event(name, body=b"x" * 3000))
             if refusal is None:
                 self.accepted.add(name)
                 return
