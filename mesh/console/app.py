@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -90,7 +91,8 @@ class ConsoleServer:
     """The application, listening."""
 
     def __init__(self, backend: ConsoleBackend) -> None:
-        self._runner = web.AppRunner(make_app(backend), access_log=None, shutdown_timeout=_CLOSE_S)
+        self._app = make_app(backend)
+        self._runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=_CLOSE_S)
 
     async def listen(self, host: str, port: int) -> int:
         """Answer on this address; port 0 takes a free one. Returns the port.
@@ -98,6 +100,8 @@ class ConsoleServer:
         Raises:
             OSError: the address is taken or not ours.
         """
+        if _is_loopback(host):
+            self._app.middlewares.append(_only_loopback_names)
         await self._runner.setup()
         site = web.TCPSite(self._runner, host, port)
         await site.start()
@@ -134,6 +138,21 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _error(413, f"the body is larger than {_MAX_BODY_BYTES} bytes")
     except NotConnectedError as exc:
         return _error(503, str(exc), "try again in a moment; GET /readyz says what is missing")
+
+
+@web.middleware
+async def _only_loopback_names(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse other names in Host: a web page could give its own name this address, and read here (DNS rebinding)."""
+    if not _is_loopback(request.url.host or "localhost"):
+        return _error(403, f"{request.host} is no name for this machine", "ask at 127.0.0.1 or localhost")
+    return await handler(request)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 class _Api:

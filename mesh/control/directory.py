@@ -1,7 +1,8 @@
 """World 1: a local directory of YAML and JSON files. Why an edit is, or is not, picked up.
 
-All `*.yaml`, `*.yml` and `*.json` below each folder count, except in hidden folders (`.git`, `.knit`, `.status`) and
-`node_modules`. Folders are watched one by one and not as trees, so that the busy store below `.knit` wakes nobody.
+All `*.yaml`, `*.yml` and `*.json` below each folder count, except in hidden folders (`.git`, `.knit`, `.status`), in
+`node_modules` and in a mesh's data folder. Folders are watched one by one and not as trees, so that the busy store in a
+data folder wakes nobody.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError
 
+from mesh.control.memory import FILE_NAME
 from mesh.errors import SettingsError
 from mesh.runtime.clock import Clock
 
@@ -25,7 +27,7 @@ MAX_FILE_BYTES = 16 * 1024**2
 MAX_FILES = 20_000
 """Of one folder given. More is most likely the wrong folder."""
 
-_SKIPPED = frozenset({"node_modules"})
+_SKIPPED = frozenset({"node_modules", FILE_NAME})
 _QUIET_S = 0.1
 """A change is taken once the files have not changed for so long: editors replace a file in steps, and a file half written
 could look as if its objects were deleted."""
@@ -157,8 +159,8 @@ class DirectoryWorld:
         except OSError:
             return
         identity = status.st_dev, status.st_ino
-        if identity in above:
-            return
+        if identity in above or (above and any(entry.name == FILE_NAME for entry in entries)):
+            return  # a loop, or a data folder; a folder that was asked for is never passed over
         self._folders[folder] = identity
         for entry in entries:
             if entry.name.startswith(".") or entry.name in _SKIPPED:

@@ -187,6 +187,28 @@ async def test_errors_say_what_would_work(api: Api) -> None:
     assert (status, told["error"]) == (503, "the resources are being loaded")
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("127.0.0.1:1", 200), ("localhost", 200), ("[::1]:80", 200), ("evil.example", 403), ("10.0.0.1", 403)],
+)
+async def test_on_loopback_a_foreign_name_is_refused(api: Api, host: str, status: int) -> None:
+    """A web page could give its own name this address, and read what is here."""
+    async with api.session.get("/api/v1/summary", headers={"Host": host}) as response:
+        assert response.status == status
+
+
+async def test_beyond_loopback_any_name_will_do() -> None:
+    server = ConsoleServer(StillMesh())
+    port = await server.listen("0.0.0.0", 0)
+    name = {"Host": "knit-admin.shop.svc:8081"}
+    async with (
+        ClientSession(f"http://127.0.0.1:{port}") as session,
+        session.get("/api/v1/summary", headers=name) as response,
+    ):
+        assert response.status == 200
+    await server.aclose()
+
+
 async def test_the_front_page_links_what_there_is_and_every_link_works(api: Api) -> None:
     async with api.session.get("/") as response:
         page = await response.text()

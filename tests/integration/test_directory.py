@@ -12,6 +12,7 @@ import pytest
 
 from mesh.control import directory
 from mesh.control.directory import DirectoryWorld, FileText
+from mesh.control.memory import FILE_NAME
 from mesh.errors import SettingsError
 from mesh.runtime.clock import SystemClock
 
@@ -230,3 +231,20 @@ def test_hidden_folders_are_not_watched(tmp_path: Path) -> None:
     seen = world(tmp_path)
     seen.scan()
     assert set(seen._folders) == {str(tmp_path), str(tmp_path / "sub")}
+
+
+def test_a_data_folder_that_is_not_hidden_holds_no_resources(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "worker-0").mkdir(parents=True)
+    (data / FILE_NAME).write_text("{}")
+    (data / "worker-0" / "a.json").write_text("{}")
+    (tmp_path / "b.yaml").write_text("b")
+    seen = world(tmp_path)
+    assert texts(seen.scan(), tmp_path) == {"b.yaml": "b"}
+    assert set(seen._folders) == {str(tmp_path)}
+
+
+def test_a_folder_that_is_asked_for_is_read_even_where_data_is_kept_in_it(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_text("{}")
+    (tmp_path / "b.yaml").write_text("b")
+    assert texts(world(tmp_path).scan(), tmp_path) == {"b.yaml": "b"}
