@@ -86,9 +86,9 @@ class AnchorChooser:
 
     def _cost(self, anchor: Anchor) -> tuple[int, int, int]:
         """How many filters share its atoms; then equality before the others, and long texts before short ones."""
-        shared = sum(self._counts[atom] for atom in anchor.atoms)
+        crowd = sum(self._counts[atom] for atom in anchor.atoms)
         vague = sum(atom.kind != "equals" for atom in anchor.atoms)
-        return shared, vague, -min((len(atom.text) for atom in anchor.atoms), default=0)
+        return crowd, vague, -min((len(atom.text) for atom in anchor.atoms), default=0)
 
 
 def _exactly(atom: Atom | None) -> Anchor | None:
