@@ -159,6 +159,26 @@ def test_the_mesh_that_was_announced_is_found(mesh: Mesh, tmp_path: Path) -> Non
     assert done.stdout.splitlines()[1].startswith("default ")
 
 
+def test_an_edit_that_is_not_valid_leaves_the_mesh_running_and_is_shown(mesh: Mesh) -> None:
+    file = mesh.dir / "mesh.yaml"
+    try:
+        file.write_text(RESOURCES.replace("broker: default", "broker: other"))
+        mesh.wait_for(lambda: mesh.condition("Trigger", "orders", "LatestFileValid").get("status") == "False")
+        row = next(
+            line
+            for line in knit("get", "triggers", "-o", "wide", admin=mesh.admin).stdout.splitlines()
+            if "orders" in line
+        )
+        assert re.search(
+            r"True .*the last good version runs on: .*mesh.yaml:\d+: spec.broker: Immutable field changed", row
+        )
+        assert list(mesh.get("/readyz?verbose")["bad_files"]) == [str(file)]
+        assert knit("send", "--broker", "default", "--type", "x", admin=mesh.admin).returncode == 0
+    finally:
+        file.write_text(RESOURCES)
+    mesh.wait_for(lambda: not mesh.condition("Trigger", "orders", "LatestFileValid"))
+
+
 # send, listen, story.
 
 
