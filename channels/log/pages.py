@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from struct import Struct, error
@@ -60,6 +60,7 @@ class PageFile:
 
     def __init__(self, path: Path, *, salvage: bool = False) -> None:
         """salvage: where no head page can be read, take it for a file of ordinary pages without any order."""
+        self._salvage = salvage
         with path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.bad_head = ""
@@ -72,6 +73,9 @@ class PageFile:
                 raise
             nothing = Tree(_NO_PAGE, 0, 0, 0, 0)
             self.meta = Meta(_USUAL_PAGE, len(self._map) // _USUAL_PAGE, 0, nothing, nothing)
+        if salvage and self.bad_head:
+            # The newer head may be the one that is gone: what was written for it lies behind the end that the other knows.
+            self.meta = replace(self.meta, last_page=len(self))
 
     def close(self) -> None:
         self._map.close()
@@ -91,6 +95,8 @@ class PageFile:
             if second is not None and second.page_size == page_size:
                 metas.append(second)
                 break
+        else:
+            why.append("the second head page is none")
         if not metas:
             raise DamagedPageError(f"both head pages are damaged ({'; '.join(why)})")
         if len(metas) == 1:
