@@ -50,6 +50,9 @@ class _Publish:
             done(Refusal("failed", self.why) if self.why else None)
 
 
+_ASYNCHRONOUS = _Publish(None)
+
+
 class _Waiting:
     """An event while somebody needs it: its bytes count until `left` is 0."""
 
@@ -116,6 +119,9 @@ class _Subscription:
         finally:
             self._pumping = False
 
+    def is_full(self) -> bool:
+        return len(self.flying) >= self.limit or self.deliver is None
+
     def _next(self) -> _Delivery | None:
         if self.ready:
             return self.ready.popleft()
@@ -126,9 +132,16 @@ class _Subscription:
     def ended(self, delivery: _Delivery, why: str) -> None:
         if delivery in self.flying:
             self.flying.remove(delivery)
-            self.channel.ended(delivery.waiting, why)
-            self.pump()
-            self.channel.check_drained()
+            channel, waiting = self.channel, delivery.waiting
+            waiting.left -= 1
+            if waiting.left == 0:
+                channel.release(waiting.size)
+            if waiting.publish is not _ASYNCHRONOUS:
+                waiting.publish.ended(why)
+            if self.backlog or self.ready:
+                self.pump()
+            if channel.is_draining:
+                channel.check_drained()
 
     def retried(self, delivery: _Delivery, *, delay_s: float, note: bytes, counts: bool) -> None:
         if delivery not in self.flying:
@@ -194,7 +207,7 @@ class MemoryChannel:
         self._share = share
         self._topics: dict[str, _Topic] = {}
         self._bytes = 0
-        self._draining = False
+        self.is_draining = False
         self._closed = False
         self._drained = asyncio.Event()
 
@@ -222,7 +235,7 @@ class MemoryChannel:
         index, count = self._share
         share = max(spec.parallelism // count + (index < spec.parallelism % count), 1)
         subscription.limit = spec.parallelism if home.options.get("whole") else share
-        if self._draining:
+        if self.is_draining:
             subscription.limit = 0
         subscription.pump()
 
@@ -243,9 +256,12 @@ class MemoryChannel:
         if home is None:
             done(Refusal("unknown", f"there is no topic {topic}"))
             return ()
-        if self._closed or self._draining:
+        if self._closed or self.is_draining:
             done(Refusal("unavailable", "the channel is being stopped"))
             return ()
+        is_sync = home.options.get("sync", True)
+        if len(events) == 1 and not is_sync:
+            return self._publish_one(home, events[0], done)
         plan = [(event, home.matching(event)) for event in events]
         sizes = [
             len(event.block) + len(event.body) + len(event.passed) + _OVERHEAD if who else 0 for event, who in plan
@@ -254,8 +270,31 @@ class MemoryChannel:
             done(Refusal("full", f"events of {self._settings.max_bytes} bytes wait already"))
             return ()
         keys = tuple([subscription.key for subscription in plan[-1][1]]) if plan else ()
-        self._take(plan, sizes, done, is_sync=bool(home.options.get("sync", True)))
+        self._take(plan, sizes, done, is_sync=bool(is_sync))
         return keys
+
+    def _publish_one(self, home: _Topic, event: Event, done: Done) -> tuple[str, ...]:
+        """The hot path: one event, answered at once, handed straight to who has room."""
+        index = home.index
+        who = index.match(event.attributes) if index is not None else home.matching(event)
+        size = len(event.block) + len(event.body) + len(event.passed) + _OVERHEAD
+        if self._bytes + size > self._settings.max_bytes:
+            done(Refusal("full", f"events of {self._settings.max_bytes} bytes wait already"))
+            return ()
+        done(None)
+        if not who:
+            return ()
+        self._bytes += size
+        waiting = _Waiting(event, size, left=len(who), arrived_ns=self._clock.now_ns(), publish=_ASYNCHRONOUS)
+        for subscription in who:
+            if subscription.backlog or subscription.ready or subscription.sleeping or subscription.is_full():
+                subscription.backlog.append(waiting)
+                subscription.pump()
+            else:
+                delivery = _Delivery(waiting, subscription)
+                subscription.flying.add(delivery)
+                subscription.deliver(delivery)  # type: ignore[misc]  # is_full() where there is none
+        return (who[0].key,) if len(who) == 1 else tuple([subscription.key for subscription in who])
 
     def _take(
         self, plan: list[tuple[Event, list[_Subscription]]], sizes: list[int], done: Done, *, is_sync: bool
@@ -273,6 +312,10 @@ class MemoryChannel:
         for _, who in plan:
             for subscription in who:
                 subscription.pump()
+
+    def release(self, size: int) -> None:
+        """An event of this size is over with everybody."""
+        self._bytes -= size
 
     def ended(self, waiting: _Waiting, why: str) -> None:
         """One subscription is through with it."""
@@ -299,11 +342,11 @@ class MemoryChannel:
         return sum(len(each.flying) for topic in self._topics.values() for each in topic.subscriptions.values())
 
     def check_drained(self) -> None:
-        if self._draining and not self._in_flight():
+        if self.is_draining and not self._in_flight():
             self._drained.set()
 
     async def drain(self) -> None:
-        self._draining = True
+        self.is_draining = True
         for topic in self._topics.values():
             for subscription in topic.subscriptions.values():
                 subscription.limit = 0

@@ -26,6 +26,7 @@ from mesh.broker.egress import Egress
 from mesh.broker.ingress import Ingress
 from mesh.broker.router import Route, Router
 from mesh.errors import KnitError
+from mesh.events.template import Learner
 from mesh.filters.dialects import CompiledFilter, compile_filters
 from mesh.http.client import Endpoint, Sender
 from mesh.http.server import HttpServer
@@ -59,7 +60,7 @@ class DataPlane:
         self._router = Router(clock.now_ns, self._loop.call_soon)
         self._tracing = open_tracing(os.environ)
         self._ingress = Ingress(self._router, self._signals, clock.now_ns, tracing=self._tracing)
-        self._server = HttpServer(self._ingress, settings.http, clock)
+        self._server = HttpServer(self._ingress, settings.http, clock, learner=Learner())
         self._inner = HttpServer(self._ingress, settings.http, clock)
         self._inner_port = 0
         self._channels: dict[str, Channel] = {}

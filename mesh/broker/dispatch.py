@@ -181,8 +181,7 @@ class Dispatch:
             return None, str(exc)
 
     def _taken(self, spec: Egress, delivery: Delivery, status: int, started_ns: int, reply: Event | None) -> None:
-        self._signals.delivered(
-            spec.key,
+        self._signals.egress(spec.key).delivered(
             delivery.event,
             attempt=delivery.attempt,
             status=status,

@@ -23,6 +23,7 @@ class Egress:
     """`deliver` is what the channel calls."""
 
     __slots__ = (
+        "_counters",
         "_dispatch",
         "_endpoint",
         "_key",
@@ -49,6 +50,7 @@ class Egress:
         self._key = spec.key
         self._dispatch = dispatch
         self._signals = signals
+        self._counters = signals.egress(spec.key)
         self._now_ns = now_ns
         self._endpoint = _endpoint(sender, spec.subscriber)
         self._tracing = tracing
@@ -101,8 +103,7 @@ class Egress:
 
     def ended(self, delivery: Delivery, outcome: Outcome, started_ns: int) -> None:
         if type(outcome) is Answer and 200 <= outcome.status < 300 and not outcome.body and not outcome.headers:
-            self._signals.delivered(
-                self._key,
+            self._counters.delivered(
                 delivery.event,
                 attempt=delivery.attempt,
                 status=outcome.status,

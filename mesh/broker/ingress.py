@@ -46,6 +46,7 @@ class Ingress:
     ) -> None:
         self._router = router
         self._signals = signals
+        self.accepted = signals.accepted
         self._now_ns = now_ns
         self._tracing = tracing
         self._paths: dict[bytes, Door] = {}
@@ -69,10 +70,10 @@ class Ingress:
             self._other_method(request)
             return
         if door is None:
-            found = self._find(request)
-            if found is None:
+            other = self._find(request)
+            if other is None:
                 return
-            door = found
+            door = other
         route = door.route
         if route is None:
             self._no_route(request, door)
@@ -81,35 +82,59 @@ class Ingress:
             self._forward(request, route, route.forward)
             return
         now = self._now_ns()
-        try:
-            events = read(request.headers, request.body, arrival=self._stamp(now) if route.topic.is_broker else "")
-        except EventError as exc:
-            self._refuse(request, 400, str(exc), reason="invalid", where=route.topic.key)
-            return
+        found = request.recognised
+        if found is not None:
+            event = Event(found.block, request.body, passed=found.passed, attributes=found.attributes)
+            if route.topic.is_broker:
+                event.arrive(self._stamp(now))
+            if self._tracing is None:
+                topic = route.topic.key
+                acceptance = _Acceptance(self, request, topic, event, now)
+                acceptance.published(route.channel.publish(topic, (event,), acceptance))
+                return
+            events = [event]
+        else:
+            try:
+                events = read(request.headers, request.body, arrival=self._stamp(now) if route.topic.is_broker else "")
+            except EventError as exc:
+                self._refuse(request, 400, str(exc), reason="invalid", where=route.topic.key)
+                return
         self._publish(request, route, events, now)
 
     def _publish(self, request: Request, route: Route, events: list[Event], now: int) -> None:
         topic = route.topic.key
         if any(event.ttl == 0 for event in events):
-            self._refuse(
-                request,
-                400,
-                "knativebrokerttl is used up: the event has gone round too often",
-                reason="ttl",
-                where=topic,
-            )
-            return
-        if not events:
+            why = "knativebrokerttl is used up: the event has gone round too often"
+            self._refuse(request, 400, why, reason="ttl", where=topic)
+        elif len(events) == 1 and self._tracing is None:
+            acceptance = _Acceptance(self, request, topic, events[0], now)
+            acceptance.published(route.channel.publish(topic, events, acceptance))
+        elif not events:
             request.accepted()
-            return
-        spans = None
-        if self._tracing is not None:
-            traced = [self._tracing.received(route.topic, event, at_ns=now) for event in events]
+        else:
+            self._publish_all(request, route, events, now)
+
+    def _publish_all(self, request: Request, route: Route, events: list[Event], now: int) -> None:
+        """A batch, or an event that is traced: answered once all are safe; none is stored where one cannot be."""
+        topic, tracing = route.topic.key, self._tracing
+        spans: list[Any] = []
+        if tracing is not None:
+            traced = [tracing.received(route.topic, event, at_ns=now) for event in events]
             events, spans = [event for event, _ in traced], [span for _, span in traced]
-        acceptance = _Acceptance(self, request, topic, events, now)
-        acceptance.spans = spans
-        matched = route.channel.publish(topic, events, acceptance)
-        acceptance.published(matched if len(events) == 1 else None, route)
+
+        def done(refusal: Refusal | None) -> None:
+            status = 202 if refusal is None else _STATUS.get(refusal.kind, 500)
+            for span in spans:
+                if tracing is not None:
+                    tracing.end(span, status=status)
+            if refusal is not None:
+                self.not_stored(request, topic, events, refusal)
+                return
+            request.accepted()
+            for event in events:
+                self.accepted(topic, event, route.channel.matching(topic, event), at_ns=now)
+
+        route.channel.publish(topic, events, done)
 
     def _stamp(self, now_ns: int) -> str:
         """RFC 3339 with nanoseconds; the part up to the second is made once a second."""
@@ -118,14 +143,6 @@ class Ingress:
             self._second = second
             self._prefix = timestamp(second * 1_000_000_000)[:20]
         return f"{self._prefix}{nanos:09d}Z"
-
-    def answered(self, spans: Iterable[Any], status: int) -> None:
-        for span in spans:
-            if self._tracing is not None:
-                self._tracing.end(span, status=status)
-
-    def accepted(self, topic: str, event: Event, matched: tuple[str, ...], at_ns: int) -> None:
-        self._signals.accepted(topic, event, matched, at_ns=at_ns)
 
     def not_stored(self, request: Request, topic: str, events: list[Event], refusal: Refusal) -> None:
         status = _STATUS.get(refusal.kind, 500)
@@ -212,43 +229,37 @@ class Ingress:
 
 
 class _Acceptance:
-    """One publish under way: answers the request and tells the signals once it is both matched and safe."""
+    """One event on its way: answers the request when it is safe, and tells the signals once it is also known who wants it.
 
-    __slots__ = ("_at_ns", "_events", "_ingress", "_matched", "_request", "_safe", "_topic", "spans")
+    Which comes first depends on the channel: in memory it is safe before `publish` returns.
+    """
 
-    def __init__(self, ingress: Ingress, request: Request, topic: str, events: list[Event], at_ns: int) -> None:
+    __slots__ = ("_at_ns", "_event", "_ingress", "_matched", "_request", "_safe", "_topic")
+
+    def __init__(self, ingress: Ingress, request: Request, topic: str, event: Event, at_ns: int) -> None:
         self._ingress = ingress
         self._request = request
         self._topic = topic
-        self._events = events
+        self._event = event
         self._at_ns = at_ns
         self._safe = False
-        self._matched: list[tuple[str, ...]] | None = None
-        self.spans: list[Any] | None = None
+        self._matched: tuple[str, ...] | None = None
 
     def __call__(self, refusal: Refusal | None) -> None:
-        if self.spans is not None:
-            self._ingress.answered(self.spans, 202 if refusal is None else _STATUS.get(refusal.kind, 500))
         if refusal is not None:
-            self._ingress.not_stored(self._request, self._topic, self._events, refusal)
+            self._ingress.not_stored(self._request, self._topic, [self._event], refusal)
             return
         self._request.accepted()
-        self._safe = True
-        if self._matched is not None:
-            self._tell()
-
-    def published(self, matched: tuple[str, ...] | None, route: Route) -> None:
-        """`matched` is None for a batch: each event's matches are looked up for the story."""
-        if matched is not None:
-            self._matched = [matched]
+        if self._matched is None:
+            self._safe = True
         else:
-            self._matched = [route.channel.matching(self._topic, event) for event in self._events]
-        if self._safe:
-            self._tell()
+            self._ingress.accepted(self._topic, self._event, self._matched, at_ns=self._at_ns)
 
-    def _tell(self) -> None:
-        for event, matched in zip(self._events, self._matched or (), strict=True):
-            self._ingress.accepted(self._topic, event, matched, self._at_ns)
+    def published(self, matched: tuple[str, ...]) -> None:
+        if self._safe:
+            self._ingress.accepted(self._topic, self._event, matched, at_ns=self._at_ns)
+        else:
+            self._matched = matched
 
 
 def _path(target: bytes) -> bytes:

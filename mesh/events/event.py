@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import quote, unquote
 
+from mesh.events.extensions import ARRIVAL_TIME, DEFAULT_TTL
+
 CONTENT_TYPE = b"content-type"
 _SAFE = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) not in '"%')
 
@@ -28,7 +30,7 @@ class Event:
     """One CloudEvent. Never changed after it is made; share it freely between triggers.
 
     block: header lines `ce-NAME: VALUE\\r\\n` for every context attribute, and `content-type: …\\r\\n` where there is one,
-        each ended by CRLF, names in lower case; without `ce-knativebrokerttl`, which is `ttl`.
+        each ended by CRLF, names in any case, as they came; without `ce-knativebrokerttl`, which is `ttl`.
     passed: other header lines that travel with the event (x-request-id, traceparent, knative-*, x-b3-*, …), same form.
     body: the data, as it came.
     ttl: hops left for brokers (`knativebrokerttl`), or -1 where the event carries none.
@@ -70,6 +72,14 @@ class Event:
     def type(self) -> str:
         return self.attributes.get("type", "")
 
+    def arrive(self, arrival: str) -> None:
+        """A broker takes it, at this time (RFC 3339), with all its hops before it: the one change ever made to an event, by
+        the ingress that has just read it and before anybody else has it. It carries neither attribute yet."""
+        self.block += b"ce-knativearrivaltime: %b\r\n" % arrival.encode()
+        self.ttl = DEFAULT_TTL
+        if self._attributes is not None:
+            self._attributes[ARRIVAL_TIME] = arrival
+
     def with_attributes(self, extra: Mapping[str, str]) -> Event:
         """A copy with these attributes set or replaced (values as text; they are percent-encoded here)."""
         merged = {**self.attributes, **extra}
@@ -91,9 +101,10 @@ def encode_block(attributes: Mapping[str, str]) -> bytes:
 def _decode_block(block: bytes) -> dict[str, str]:
     attributes: dict[str, str] = {}
     for line in block.split(b"\r\n"):
-        name, colon, value = line.partition(b": ")
+        header, colon, value = line.partition(b": ")
         if not colon:
             continue
+        name = header.lower()
         if name.startswith(b"ce-"):
             attributes[name[3:].decode()] = decode_value(value)
         elif name == CONTENT_TYPE:

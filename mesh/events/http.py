@@ -17,10 +17,13 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 _MAX_NAMES = 4096
 _names: dict[bytes, str] = {b"content-type": "datacontenttype"}
-"""Header name → attribute name, for valid names seen before: bounded, so that senders cannot fill memory."""
+"""Header name → attribute name, for names seen before, "" for those that are of no concern: bounded, so that senders cannot
+fill memory."""
 
 
-def read(headers: Headers, body: bytes, *, arrival: str = "") -> list[Event]:
+def read(  # noqa: C901, PLR0912 - the hot path in one piece
+    headers: Headers, body: bytes, *, arrival: str = ""
+) -> list[Event]:
     """The events in an HTTP message: one, or as many as a batch holds. The hot path: each header is looked up once.
 
     headers: names in lower case. arrival: not "" where a broker takes the event: its time of arrival (RFC 3339), which
@@ -35,26 +38,30 @@ def read(headers: Headers, body: bytes, *, arrival: str = "") -> list[Event]:
     known = _names
     for name, value in headers:
         attribute = known.get(name)
-        if attribute is None:
-            if name[:3] == b"ce-":
-                attribute = _learn(name)
-            else:
-                if name in PASSED_HEADERS or name.startswith(PASSED_PREFIXES):
+        if not attribute:
+            if attribute is None:
+                if name[:3] == b"ce-":
+                    attribute = _learn(name)
+                elif name in PASSED_HEADERS or name.startswith(PASSED_PREFIXES):
                     passed += name + b": " + value + b"\r\n"
+                    continue
+                else:
+                    _ignore(name)
+                    continue
+            else:
                 continue
-        text = value.decode("latin-1")
-        if "%" in text or not text.isascii():
+        try:
+            text = value.decode()
+        except UnicodeDecodeError:
+            text = decode_value(value)
+        if "%" in text:
             text = decode_value(value)
         if attribute in attributes:
             raise EventError(f"{name.decode()} is given twice")
         attributes[attribute] = text
         lines += (name, b": ", value, b"\r\n")
-    if "cloudevents" in attributes.get("datacontenttype", "").lower():
-        events = _read_json_format(headers, body, arrival)
-        if events is not None:
-            return events
-    if "specversion" not in attributes:
-        raise EventError(_no_event(attributes.get("datacontenttype", ""), body))
+    if "specversion" not in attributes or "cloudevents" in attributes.get("datacontenttype", "").lower():
+        return _read_other(headers, body, arrival, attributes)
     check_attributes(attributes)
     if not arrival:
         return [Event(b"".join(lines), body, passed=passed, attributes=attributes)]
@@ -63,6 +70,22 @@ def read(headers: Headers, body: bytes, *, arrival: str = "") -> list[Event]:
     attributes[ARRIVAL_TIME] = arrival
     lines += (b"ce-knativearrivaltime: ", arrival.encode(), b"\r\n")
     return [Event(b"".join(lines), body, passed=passed, ttl=DEFAULT_TTL, attributes=attributes)]
+
+
+def _read_other(headers: Headers, body: bytes, arrival: str, attributes: dict[str, str]) -> list[Event]:
+    """Structured mode and batches, and what is no event. A cloudevents media type wins even where ce- headers exist."""
+    media_type = _media_type(headers)
+    if media_type == jsonformat.STRUCTURED:
+        events = [jsonformat.decode(body)]
+    elif media_type == jsonformat.BATCH:
+        events = jsonformat.decode_batch(body)
+    elif "specversion" in attributes:  # binary, with data of a type that only sounds like it
+        check_attributes(attributes)
+        events = [Event(encode_block(attributes), body, attributes=attributes)]
+    else:
+        raise EventError(_no_event(attributes.get("datacontenttype", ""), body))
+    events = [_with_passed(event, headers) for event in events]
+    return [at_broker(event, arrival) for event in events] if arrival else events
 
 
 def at_broker(event: Event, arrival: str) -> Event:
@@ -81,19 +104,6 @@ def _count_down(text: str) -> int:
         return int(text) - 1 if text.lstrip("+-").isdecimal() else DEFAULT_TTL
     except ValueError:
         return DEFAULT_TTL
-
-
-def _read_json_format(headers: Headers, body: bytes, arrival: str) -> list[Event] | None:
-    """None where the content type only sounds like it: a cloudevents media type wins even where ce- headers exist."""
-    media_type = _media_type(headers)
-    if media_type == jsonformat.STRUCTURED:
-        events = [jsonformat.decode(body)]
-    elif media_type == jsonformat.BATCH:
-        events = jsonformat.decode_batch(body)
-    else:
-        return None
-    events = [_with_passed(event, headers) for event in events]
-    return [at_broker(event, arrival) for event in events] if arrival else events
 
 
 def _media_type(headers: Headers) -> bytes:
@@ -139,6 +149,11 @@ def _learn(header: bytes) -> str:
     if len(_names) < _MAX_NAMES:
         _names[header] = name
     return name
+
+
+def _ignore(header: bytes) -> None:
+    if len(_names) < _MAX_NAMES and len(header) < 64:
+        _names[header] = ""
 
 
 def _no_event(content_type: str, body: bytes) -> str:

@@ -9,10 +9,10 @@ import asyncio
 import ssl
 import weakref
 
-from mesh.delivery.outcome import Outcome, Unreachable
+from mesh.delivery.outcome import Answer, Outcome, Unreachable
 from mesh.http.dial import Dialer, unreachable
 from mesh.http.identity import client_context
-from mesh.http.outbound import IDLE_S, Connection, OnOutcome
+from mesh.http.outbound import BARE, IDLE_S, Connection, OnOutcome
 from mesh.http.target import Target, parse_target
 from mesh.http.wire import SWEEP_S, Clock
 from mesh.settings import HttpSettings
@@ -117,6 +117,8 @@ class _Pool:
         "_sender",
         "_target",
         "_timeout_s",
+        "familiar",
+        "familiar_answer",
         "max_reply_bytes",
         "where",
     )
@@ -130,6 +132,9 @@ class _Pool:
         self._clock = sender.clock.monotonic
         self._timeout_s = sender.settings.request_timeout_s
         self._idle: dict[Connection, None] = {}
+        self.familiar = b""
+        """The last answer that was whole in one piece, kept alive, and one of the shared bodiless ones; and what it means."""
+        self.familiar_answer = BARE[204]
 
     def send(self, data: bytes, on_outcome: OnOutcome, timeout_s: float) -> None:
         deadline = self._clock() + (timeout_s or self._timeout_s)
@@ -168,6 +173,11 @@ class _Pool:
 
     def keep(self, connection: Connection) -> None:
         self._idle[connection] = None
+
+    def learn(self, data: bytes, outcome: Outcome) -> None:
+        """An answer was read from `data` alone."""
+        if isinstance(outcome, Answer) and outcome is BARE.get(outcome.status):
+            self.familiar, self.familiar_answer = data, outcome
 
     def lost(self, connection: Connection) -> None:
         self._idle.pop(connection, None)

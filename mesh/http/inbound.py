@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
+from mesh.events.template import Template
 from mesh.http.framing import Refusal, malformed, origin_form, read_head
 from mesh.http.request import Intake, Request
 from mesh.http.wire import TEXT, answer_bytes
@@ -60,6 +61,7 @@ class Connection(asyncio.Protocol):
         "_rest",
         "_size",
         "_target",
+        "_template",
         "_transport",
         "_upgrading",
         "_waiting",
@@ -83,6 +85,7 @@ class Connection(asyncio.Protocol):
         self._body: bytes | bytearray = b""
         self._size = self._length = self._limit = self._raw = self._piece = 0
         self._keep_alive = True
+        self._template: Template | None = None
         self._parser: Any = HttpRequestParser(self)
 
     # --- the transport's calls ---
@@ -117,7 +120,14 @@ class Connection(asyncio.Protocol):
             intake.on_lost()
 
     def data_received(self, data: bytes) -> None:
-        self.intake.stats.bytes_in += len(data)
+        intake = self.intake
+        intake.stats.bytes_in += len(data)
+        template = self._template
+        if template is not None and self._phase == _IDLE and self._current is None and not (self._rest or self._choked):
+            found = template.recognise(data)
+            if found is not None and len(data) - found.start <= intake.settings.max_event_bytes:
+                self._hand_over(Request.of(self, found, data))
+                return
         if self._phase >= _ENDED:
             self._size += len(data)
             if self._size > _LINGER_BYTES:
@@ -390,7 +400,8 @@ class Connection(asyncio.Protocol):
         settings = intake.settings
         parser = self._parser
         self._method = parser.get_method()
-        headers = self._headers = [(name.lower(), value.strip()) for name, value in self._lines]
+        lines = self._lines
+        headers = self._headers = [(name.lower(), value.strip()) for name, value in lines]
         self._lines = []  # what comes there now is trailers: they must never pose as headers
         if len(headers) > settings.max_headers or (
             self._raw > settings.max_header_bytes and self._header_bytes() > settings.max_header_bytes
@@ -410,6 +421,8 @@ class Connection(asyncio.Protocol):
         self._phase = _BODY
         self._upgrading = parser.should_upgrade()
         self.deadline = intake.now + intake.body_wait
+        if intake.learner is not None and self._method == b"POST" and self._keep_alive:
+            self._template = intake.learner.template(lines)
         if head.expects:
             if self._waiting:
                 self._continue_due = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from mesh.events.template import Learner, Recognised
 from mesh.http.framing import Refusal
 from mesh.http.wire import SWEEP_S, TEXT, Clock, answer_bytes, date_line
 from mesh.settings import HttpSettings
@@ -42,27 +43,48 @@ class Conversation(Protocol):
 class Request:
     """One request. Answer it once, now or later; an answer to a connection that is gone is dropped.
 
-    target: path and query, raw. headers: names in lower case, values stripped, in order; no value holds CR, LF or NUL.
+    target: path and query, raw. recognised: the head was one of the usual ones, and this is what it says (`headers` is then
+    read from the bytes when somebody asks).
     """
 
-    __slots__ = ("_connection", "body", "headers", "keep_alive", "method", "peer", "target")
+    __slots__ = ("_connection", "_headers", "_raw", "body", "keep_alive", "method", "peer", "recognised", "target")
 
     def __init__(
         self,
         connection: Conversation,
         method: bytes,
         target: bytes,
-        headers: list[tuple[bytes, bytes]],
+        headers: list[tuple[bytes, bytes]] | None,
         body: bytes,
         keep_alive: bool,  # noqa: FBT001 - one call site, on the hot path
     ) -> None:
         self._connection: Conversation | None = connection
         self.method = method
         self.target = target
-        self.headers = headers
+        self._headers = headers
+        self._raw = b""
         self.body = body
         self.keep_alive = keep_alive
         self.peer = connection.peer
+        self.recognised: Recognised | None = None
+
+    @classmethod
+    def of(cls, connection: Conversation, found: Recognised, data: bytes) -> Request:
+        """A request whose head a template recognised; `data` is all of it."""
+        request = cls(connection, b"POST", found.target.encode(), None, data[found.start :], True)  # noqa: FBT003
+        request.recognised = found
+        request._raw = data
+        return request
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Names in lower case, values stripped, in order; no value holds CR, LF or NUL."""
+        if self._headers is None:
+            assert self.recognised is not None
+            lines = self._raw[: self.recognised.start - 4].split(b"\r\n")[1:]
+            pairs = [line.partition(b":") for line in lines]
+            self._headers = [(name.lower(), value.strip()) for name, _, value in pairs]
+        return self._headers
 
     def respond(self, status: int, body: bytes = b"", *, headers: bytes = b"", content_type: bytes = TEXT) -> None:
         """Answer. `headers`: raw lines each ended by CRLF. A second answer is a no-op."""
@@ -122,7 +144,9 @@ class Intake:
         on_refused: Refused,
         on_error: Callable[[Exception], None],
         limit_of: Callable[[bytes], int] | None = None,
+        learner: Learner | None = None,
     ) -> None:
+        self.learner = learner
         self.handler = handler
         self.settings = settings
         self.on_refused = on_refused

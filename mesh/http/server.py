@@ -9,6 +9,7 @@ import socket
 import ssl as tls
 from collections.abc import Callable
 
+from mesh.events.template import Learner
 from mesh.http.inbound import Connection
 from mesh.http.request import Conversation, Handler, Intake, Refused, Request, Stats
 from mesh.http.wire import SWEEP_S, Clock
@@ -28,7 +29,7 @@ class HttpServer:
     """Takes requests on any number of addresses and hands each to one handler.
 
     on_refused: told of each request that the server itself refuses. limit_of: largest body for a request target, in
-    bytes, where it is not `max_event_bytes`.
+    bytes, where it is not `max_event_bytes`. learner: the listener takes events, and heads that repeat are to be recognised.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class HttpServer:
         ssl: tls.SSLContext | None = None,
         on_refused: Refused = _ignore,
         limit_of: Callable[[bytes], int] | None = None,
+        learner: Learner | None = None,
     ) -> None:
         self._ssl = ssl
         self._settings = settings
@@ -47,7 +49,15 @@ class HttpServer:
         self._paths: list[str] = []
         self._sweeper: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
-        self._intake = Intake(handler, settings, clock, on_refused=on_refused, on_error=self._report, limit_of=limit_of)
+        self._intake = Intake(
+            handler,
+            settings,
+            clock,
+            on_refused=on_refused,
+            on_error=self._report,
+            limit_of=limit_of,
+            learner=learner,
+        )
         self._intake.on_lost = self._changed.set
 
     @property

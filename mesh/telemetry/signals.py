@@ -38,6 +38,51 @@ class Stat:
         return self.count, self.total_s, list(self.buckets)
 
 
+class EgressSignals:
+    """What one subscription counts. Fetched once with `Signals.egress`, so that a delivery costs no lookup by name."""
+
+    __slots__ = ("_now_ns", "_owner", "_usual", "attempts", "buried", "delivered_count", "key", "latency", "process")
+
+    def __init__(self, key: str, owner: Signals, now_ns: Callable[[], int]) -> None:
+        self.key = key
+        self.delivered_count = 0
+        self.buried = 0
+        self.attempts: dict[str, int] = {}
+        self.latency: dict[tuple[str, int], Stat] = {}
+        self.process = Stat()
+        self._owner = owner
+        self._now_ns = now_ns
+        self._usual = owner.story.usual
+
+    def delivered(self, event: Event, *, attempt: int, status: int, started_ns: int, arrived_ns: int) -> None:
+        """The subscriber took it. Per event: the hot path."""
+        now = self._now_ns()
+        seconds = (now - started_ns) / 1e9
+        event_type = event.attributes["type"]
+        stat = self.latency.get((event_type, status)) or self.stat(event_type, status)
+        stat.count += 1
+        stat.total_s += seconds
+        stat.buckets[bisect_left(BUCKETS_S, seconds)] += 1
+        waited = (started_ns - arrived_ns) / 1e9
+        stat = self.process
+        stat.count += 1
+        stat.total_s += waited
+        stat.buckets[bisect_left(BUCKETS_S, waited)] += 1
+        self.delivered_count += 1
+        self._usual((now, "delivered", self.key, event.block, attempt, status, seconds))
+
+    def stat(self, event_type: str, status: int) -> Stat:
+        key = (self._owner.type_label(event_type), status)
+        stat = self.latency.get(key)
+        if stat is None:
+            stat = self.latency[key] = Stat()
+        return stat
+
+    def count(self, outcome: str) -> None:
+        outcome = outcome.replace("-", "_")
+        self.attempts[outcome] = self.attempts.get(outcome, 0) + 1
+
+
 class Signals:
     """One per worker."""
 
@@ -57,11 +102,15 @@ class Signals:
         self._tag = tag_event_types
         self._labels: dict[str, str] = {}
         self._ingress: dict[tuple[str, str, int], Stat] = {}
-        self._egress: dict[tuple[str, str, int], Stat] = {}
-        self._process: dict[str, Stat] = {}
-        self._attempts: dict[tuple[str, str], int] = {}
+        self._egress: dict[str, EgressSignals] = {}
         self._refused: dict[tuple[str, int], int] = {}
-        self._buried: dict[str, int] = {}
+
+    def egress(self, key: str) -> EgressSignals:
+        """The counters of a subscription, made when first asked for."""
+        found = self._egress.get(key)
+        if found is None:
+            found = self._egress[key] = EgressSignals(key, self, self._now_ns)
+        return found
 
     def type_label(self, event_type: str) -> str:
         """The label for an event type: bounded whatever senders invent; the first `max_event_types` get their own."""
@@ -82,40 +131,11 @@ class Signals:
         seconds = (now - at_ns) / 1e9
         event_type = event.attributes["type"]
         key = (topic, self._labels.get(event_type) or self.type_label(event_type), 202)
-        stat = self._ingress.get(key)
-        if stat is None:
-            stat = self._ingress[key] = Stat()
+        stat = self._ingress.get(key) or self._ingress.setdefault(key, Stat())
         stat.count += 1
         stat.total_s += seconds
         stat.buckets[bisect_left(BUCKETS_S, seconds)] += 1
         self.story.usual((at_ns, "accepted", topic, event.block, matched, 202, seconds))
-
-    def delivered(
-        self, egress: str, event: Event, *, attempt: int, status: int, started_ns: int, arrived_ns: int
-    ) -> None:
-        """The subscriber took it."""
-        now = self._now_ns()
-        seconds = (now - started_ns) / 1e9
-        self._observe_egress(egress, event, status, seconds)
-        stat = self._process.get(egress)
-        if stat is None:
-            stat = self._process[egress] = Stat()
-        waited = (started_ns - arrived_ns) / 1e9
-        stat.count += 1
-        stat.total_s += waited
-        stat.buckets[bisect_left(BUCKETS_S, waited)] += 1
-        attempts = self._attempts
-        key = (egress, "delivered")
-        attempts[key] = attempts.get(key, 0) + 1
-        self.story.usual((now, "delivered", egress, event.block, attempt, status, seconds))
-
-    def _observe_egress(self, egress: str, event: Event, status: int, seconds: float) -> None:
-        event_type = event.type
-        key = (egress, self._labels.get(event_type) or self.type_label(event_type), status)
-        stat = self._egress.get(key)
-        if stat is None:
-            stat = self._egress[key] = Stat()
-        stat.observe(seconds if seconds > 0 else 0.0)
 
     # When something is not as it should be.
 
@@ -148,8 +168,9 @@ class Signals:
         """An attempt did not succeed. what: `retried`, `rejected`, `reply-refused`; `why` tells what comes next."""
         now = self._now_ns()
         seconds = max(0.0, (now - started_ns) / 1e9)
-        self._observe_egress(egress, event, status, seconds)
-        self._count(egress, what)
+        counters = self.egress(egress)
+        counters.stat(event.type, status).observe(seconds)
+        counters.count(what)
         self.story.trouble((now, what, egress, event.block, attempt, status, seconds, pause_s, why))
 
     def replied(self, egress: str, event: Event, *, reply: Event, to: str) -> None:
@@ -159,7 +180,7 @@ class Signals:
 
     def dead_lettered(self, egress: str, event: Event, *, to: str, why: str) -> None:
         """The dead-letter sink took it."""
-        self._count(egress, "dead_lettered")
+        self.egress(egress).count("dead_lettered")
         self.story.trouble(
             (
                 self._now_ns(),
@@ -176,8 +197,9 @@ class Signals:
 
     def buried(self, egress: str, event: Event, *, kept: bool, code: int, why: str) -> None:
         """It could go nowhere. `kept`: it is in the dead-letter store (a durable channel)."""
-        self._count(egress, "buried")
-        self._buried[egress] = self._buried.get(egress, 0) + 1
+        counters = self.egress(egress)
+        counters.count("buried")
+        counters.buried += 1
         place = "kept in the dead-letter store (knit get deadletters)" if kept else "not kept: the channel is in memory"
         self.story.trouble((self._now_ns(), "buried", egress, event.block, 0, code, 0.0, 0.0, f"{why}; {place}"))
         self.log(
@@ -189,21 +211,12 @@ class Signals:
     def recovered(self, egress: str, event: Event, *, attempt: int) -> None:
         """It was under way when the process ended, and is tried again: why an event may come twice."""
         text = f"attempt {attempt - 1} was under way when the process ended; it may have arrived, so it may come twice"
-        self._count(egress, "recovered")
+        self.egress(egress).count("recovered")
         self.story.trouble((self._now_ns(), "recovered", egress, event.block, attempt, 0, 0.0, 0.0, text))
-
-    def _count(self, egress: str, outcome: str) -> None:
-        key = (egress, outcome.replace("-", "_"))
-        self._attempts[key] = self._attempts.get(key, 0) + 1
 
     def forget(self, egress: str) -> None:
         """The subscription is gone: its series go too."""
-        for series in [key for key in self._egress if key[0] == egress]:
-            del self._egress[series]
-        for counter in [key for key in self._attempts if key[0] == egress]:
-            del self._attempts[counter]
-        self._process.pop(egress, None)
-        self._buried.pop(egress, None)
+        self._egress.pop(egress, None)
 
     def forget_topic(self, topic: str) -> None:
         for key in [key for key in self._ingress if key[0] == topic]:
@@ -212,13 +225,17 @@ class Signals:
     def snapshot(
         self, *, subscriptions: list[tuple[str, str, int, int, int, int]], gauges: dict[str, float]
     ) -> MetricsSnapshot:
+        attempts: dict[tuple[str, str], int] = {}
+        for key, each in self._egress.items():
+            attempts[key, "delivered"] = each.delivered_count
+            attempts |= {(key, outcome): count for outcome, count in each.attempts.items()}
         return MetricsSnapshot(
             ingress={key: stat.value() for key, stat in self._ingress.items()},
-            egress={key: stat.value() for key, stat in self._egress.items()},
-            process={key: stat.value() for key, stat in self._process.items()},
-            attempts=dict(self._attempts),
+            egress={(k, *at): stat.value() for k, each in self._egress.items() for at, stat in each.latency.items()},
+            process={key: each.process.value() for key, each in self._egress.items()},
+            attempts=attempts,
             refused=dict(self._refused),
             subscriptions=subscriptions,
-            dead_letters=dict(self._buried),
+            dead_letters={key: each.buried for key, each in self._egress.items() if each.buried},
             gauges=gauges,
         )

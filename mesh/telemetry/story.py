@@ -41,12 +41,11 @@ class Story:
 
     def tell(self, event_id: str, source: str, explain: Explain) -> list[dict[str, Any]]:
         """Every step known of the events with this id (and source, where it is given), in order of time."""
-        needle = b"ce-id: " + encode_value(event_id).encode() + b"\r\n"
-        raw = b"ce-id: " + event_id.encode("utf-8", "replace") + b"\r\n"
+        needles = (encode_value(event_id).encode(), event_id.encode("utf-8", "replace"))
         steps = [
             step
             for entry in (*self._usual, *self._trouble)
-            if (needle in entry[3] or raw in entry[3])
+            if any(needle in entry[3] for needle in needles) and Event(entry[3], b"").id == event_id
             for step in _steps(entry, explain)
             if not source or step["event"]["source"] == source
         ]

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from mesh.delivery.outcome import Answer, Outcome
 from mesh.http.inbound import Connection as Inbound
+from mesh.http.outbound import BARE, OnOutcome
 from mesh.http.outbound import Connection as Outbound
-from mesh.http.outbound import OnOutcome
 from mesh.http.request import Intake, Request
 from mesh.settings import HttpSettings
 
@@ -205,6 +205,12 @@ class MemoryHome:
     def __init__(self) -> None:
         self.kept = 0
         self.outcomes: list[Outcome] = []
+        self.familiar = b""
+        self.familiar_answer = BARE[204]
+
+    def learn(self, data: bytes, outcome: Outcome) -> None:
+        if isinstance(outcome, Answer) and outcome is BARE.get(outcome.status):
+            self.familiar, self.familiar_answer = data, outcome
 
     def idle_deadline(self) -> float:
         return 1.0

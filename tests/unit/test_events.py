@@ -26,7 +26,9 @@ def structured(extra: str = "") -> Event:
 
 def test_binary_event_keeps_its_lines_and_its_body() -> None:
     event = one([(b"host", b"h"), *GOOD, (b"content-type", b"text/plain"), (b"x-custom", b"no")], b"hi")
-    assert event.block == b"ce-specversion: 1.0\r\nce-id: 1\r\nce-source: /s\r\nce-type: t\r\ncontent-type: text/plain\r\n"
+    assert (
+        event.block == b"ce-specversion: 1.0\r\nce-id: 1\r\nce-source: /s\r\nce-type: t\r\ncontent-type: text/plain\r\n"
+    )
     assert event.body == b"hi"
     assert event.attributes["datacontenttype"] == "text/plain"
 
@@ -69,7 +71,9 @@ def test_a_bad_attribute_is_refused_by_name(name: bytes, value: bytes, says: str
         read([*GOOD, (name, value)], b"")
 
 
-@pytest.mark.parametrize("time", ["2024-05-06T07:08:09.123456+02:00", "1999-12-31T23:59:59.9Z", "2024-02-29T07:08:09.123456789Z"])
+@pytest.mark.parametrize(
+    "time", ["2024-05-06T07:08:09.123456+02:00", "1999-12-31T23:59:59.9Z", "2024-02-29T07:08:09.123456789Z"]
+)
 def test_good_times_pass_unchanged(time: str) -> None:
     assert one([*GOOD, (b"ce-time", time.encode())]).attributes["time"] == time
 
@@ -213,7 +217,14 @@ def test_values_survive_the_header(text: str) -> None:
 
 @given(st.dictionaries(NAMES, TEXT, max_size=8), st.binary(max_size=200))
 def test_binary_and_structured_forms_carry_the_same_event(extra: dict[str, str], body: bytes) -> None:
-    attributes = {**extra, "specversion": "1.0", "id": "1", "source": "/s", "type": "t", "datacontenttype": "application/x"}
+    attributes = {
+        **extra,
+        "specversion": "1.0",
+        "id": "1",
+        "source": "/s",
+        "type": "t",
+        "datacontenttype": "application/x",
+    }
     event = Event(encode_block(attributes), body)
     assert dict(event.attributes) == attributes
     again = jsonformat.decode(jsonformat.encode(event))
@@ -221,7 +232,10 @@ def test_binary_and_structured_forms_carry_the_same_event(extra: dict[str, str],
     assert again.body == body
 
 
-@given(st.lists(st.tuples(st.binary(max_size=12).map(bytes.lower), st.binary(max_size=30)), max_size=12), st.binary(max_size=100))
+@given(
+    st.lists(st.tuples(st.binary(max_size=12).map(bytes.lower), st.binary(max_size=30)), max_size=12),
+    st.binary(max_size=100),
+)
 def test_reading_never_fails_in_another_way(headers: list[tuple[bytes, bytes]], body: bytes) -> None:
     try:
         read(headers, body)

@@ -1,0 +1,162 @@
+"""The usual head of an event request, recognised in one step. Pure. Why: the hot path (design: one regex instead of a parser, ten
+callbacks and ten checks; measured 2 µs instead of 9 for a request of ten headers).
+
+A sender names the same headers in the same order with every request. Once the strict parser has accepted such a head a few
+times, its names become a Template: one regular expression that matches only a complete, valid, binary-mode CloudEvents
+request with exactly these headers. It holds every rule of `rules.py` for the common case, and nothing beyond: what it does not
+match (a percent sign, a 31st of a month, another version, anything odd) goes the ordinary way, which decides and explains.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from mesh.events.extensions import ARRIVAL_TIME, PASSED_HEADERS, PASSED_PREFIXES, TTL
+
+# Printable ASCII without the percent sign, which would have to be decoded; an inner space or tab is fine.
+_TEXT = r"[!-$&-~](?:[ \t!-$&-~]*[!-$&-~])?"
+_ANY = rf"(?:{_TEXT})?"
+_OTHER = r"(?:[!-~](?:[ \t!-~]*[!-~])?)?"
+_PATTERNS = {
+    "specversion": r"1\.0",
+    "source": r"[!-$&-9;-~][!-$&-~]*",
+    "time": (
+        r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?"
+        r"(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)"
+    ),
+    "dataschema": r"[A-Za-z][A-Za-z0-9+.-]*:[!-$&-~]+",
+    "id": _TEXT,
+    "type": _TEXT,
+}
+_CONTENT_TYPE = rf"(?![^\r]*(?i:cloudevents)){_TEXT}"
+_ATTRIBUTE = re.compile(r"ce-([a-z0-9]+)")
+_REFUSED = frozenset({"transfer-encoding", "expect", "upgrade", "te", "trailer", "content-encoding"})
+_REQUIRED = frozenset({"specversion", "id", "source", "type"})
+MAX_HEADERS = 32
+LEARNT_AFTER = 4
+"""Making a template costs about as much as 100 requests save."""
+MAX_TEMPLATES = 256
+MAX_SHAPES = 1024
+
+
+class Recognised(NamedTuple):
+    """A head that matched. block, passed: as in Event; start: where the body begins."""
+
+    target: str
+    attributes: dict[str, str]
+    block: bytes
+    passed: bytes
+    start: int
+
+
+class Template:
+    """Made from the header names of a head that the parser accepted, in order and as they were spelt."""
+
+    __slots__ = ("_attributes", "_block", "_length", "_match", "_passed", "_values")
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """Raises ValueError where heads with these names cannot be recognised this way."""
+        lower = [name.lower() for name in names]
+        if len(set(lower)) != len(lower) or not {"host", "content-length"} <= set(lower) or len(names) > MAX_HEADERS:
+            raise ValueError("not the names of a plain request")
+        parts = [rf"{re.escape(name)}: {_pattern(low)}\r\n" for name, low in zip(names, lower, strict=True)]
+        self._match = re.compile(rf"POST (/[!-\"$-~]*) HTTP/1\.1\r\n{''.join(parts)}\r\n", re.ASCII).match
+        attributes = [(index, _attribute(low)) for index, low in enumerate(lower, start=2) if _attribute(low)]
+        self._attributes = tuple(name for _, name in attributes)
+        found = set(self._attributes)
+        if not found >= _REQUIRED or {TTL, ARRIVAL_TIME} & found or len(found) != len(attributes):
+            raise ValueError("not the names of a plain event")
+        first, last = attributes[0][0], attributes[-1][0]
+        if last - first + 1 != len(attributes):
+            raise ValueError("the attributes do not stand together")
+        self._values = slice(first - 1, last)
+        # Where the lines of the attributes begin: behind the value of the header before them, or behind the request line.
+        self._block = (first - 1, last)
+        self._length = lower.index("content-length") + 2
+        self._passed = tuple((low, index) for index, low in enumerate(lower, start=1) if _is_passed(low.encode()))
+
+    def recognise(self, data: bytes) -> Recognised | None:
+        """The request, where `data` is exactly one with such a head and its whole body; else None."""
+        end = data.find(b"\r\n\r\n") + 4
+        try:
+            match = self._match(data[:end].decode("ascii"))
+        except UnicodeDecodeError:
+            return None
+        if match is None:
+            return None
+        groups = match.groups()
+        if end + int(groups[self._length - 1]) != len(data):
+            return None
+        before, last = self._block
+        end_of = match.end
+        begin = end_of(before) + 2 if before > 1 else data.find(b"\r\n") + 2
+        passed = b""
+        for name, index in self._passed:
+            passed += f"{name}: {groups[index]}\r\n".encode()
+        return Recognised(
+            groups[0],
+            dict(zip(self._attributes, groups[self._values])),  # noqa: B905 - as many by construction; hot
+            data[begin : end_of(last) + 2],
+            passed,
+            end,
+        )
+
+
+class Learner:
+    """Gives the template for a head, once heads with these names have been seen a few times. Bounded in number."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[bytes, ...], int] = {}
+        self._templates: dict[tuple[bytes, ...], Template | None] = {}
+
+    def template(self, lines: Sequence[tuple[bytes, bytes]]) -> Template | None:
+        """lines: name and value of each header as they came, from a POST request that the parser accepted."""
+        names = tuple([name for name, _ in lines])
+        if names in self._templates:
+            return self._templates[names]
+        if len(self._templates) >= MAX_TEMPLATES:
+            return None
+        if len(self._seen) >= MAX_SHAPES:
+            self._seen.clear()
+        self._seen[names] = count = self._seen.get(names, 0) + 1
+        if count < LEARNT_AFTER:
+            return None
+        del self._seen[names]
+        self._templates[names] = template = _template(names)
+        return template
+
+
+def _template(names: Sequence[bytes]) -> Template | None:
+    try:
+        return Template([name.decode("ascii") for name in names])
+    except ValueError:
+        return None
+
+
+def _attribute(name: str) -> str:
+    if name == "content-type":
+        return "datacontenttype"
+    match = _ATTRIBUTE.fullmatch(name)
+    return match[1] if match else ""
+
+
+def _pattern(name: str) -> str:
+    """What may stand as this header's value, as a group."""
+    if name == "content-length":
+        return r"(0|[1-9]\d{0,8})"
+    if name == "connection":
+        return "(keep-alive)"
+    if name in _REFUSED or (name.startswith("ce-") and not _attribute(name)):
+        raise ValueError(f"a request with {name} goes the ordinary way")
+    if name == "host":
+        return r"([!-~]+)"
+    if name == "content-type":
+        return f"({_CONTENT_TYPE})"
+    attribute = _attribute(name)
+    return f"({_PATTERNS.get(attribute, _ANY)})" if attribute else f"({_OTHER})"
+
+
+def _is_passed(name: bytes) -> bool:
+    return name in PASSED_HEADERS or name.startswith(PASSED_PREFIXES)
