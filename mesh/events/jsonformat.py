@@ -19,6 +19,8 @@ from mesh.events.rules import check_attributes, check_name, check_text, shown
 
 STRUCTURED = b"application/cloudevents+json"
 BATCH = b"application/cloudevents-batch+json"
+_STRINGS = frozenset(("id", "source", "type", "specversion", "subject", "time", "dataschema", "datacontenttype"))
+"""Attributes of a type that JSON writes as a string (JSON format 2.2): a number there is a mistake of the sender's."""
 _SPACE = " \t\n\r"
 _raw_decode = json.JSONDecoder().raw_decode
 
@@ -115,6 +117,8 @@ def _attribute(name: str, value: object) -> str:
         case str():
             check_text(name, value)
             return value
+        case bool() | int() if name in _STRINGS:
+            raise EventError(f"attribute {name}: a string is wanted, not {str(value).lower()}")
         case bool():
             return "true" if value else "false"
         case int() if -(2**31) <= value < 2**31:
