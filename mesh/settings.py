@@ -55,6 +55,8 @@ class RunSettings:
 
     drain_s: float = 20.0
     """Shutdown waits this long for deliveries in hand; must stay below a pod's grace period (30 s)."""
+    admin_host: str = "127.0.0.1"
+    """Address of the admin API. It has no log-in: another address than loopback shows everything to whoever reaches it."""
     parallelism: int = 100
     """Requests in flight per Trigger or Subscription, where no annotation says otherwise; shared by the workers."""
     story_events: int = 16_384

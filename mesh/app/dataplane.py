@@ -246,7 +246,10 @@ class DataPlane:
             for channel in self._channels.values()
             for s in channel.states()
         ]
-        gauges = {"open_connections": float(self._server.stats.connections)}
+        gauges = {
+            "open_connections": float(self._server.stats.connections),
+            "story_events": float(self._signals.story.size),
+        }
         return self._signals.snapshot(subscriptions=subscriptions, gauges=gauges)
 
     def _explain(self, topic: str, attributes: Mapping[str, str]) -> Mapping[str, str]:

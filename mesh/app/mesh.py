@@ -20,11 +20,13 @@ from mesh import __version__
 from mesh.app.options import DATAPLANE, RunOptions, WorkerConfig
 from mesh.app.screen import Screen
 from mesh.control.directory import DirectoryWorld, FileText
+from mesh.control.instances import Instance, announce
 from mesh.control.memory import FILE_NAME, Memory, write_durably
 from mesh.control.reconcile import Reconciler, Snapshot
 from mesh.delivery.outcome import Answer, Outcome
 from mesh.errors import KnitError, NotConnectedError, SettingsError
 from mesh.http.client import Sender
+from mesh.plan.check import own_problems
 from mesh.plan.compile import compile_plan
 from mesh.plan.options import CompileOptions
 from mesh.runtime.clock import SystemClock
@@ -79,9 +81,8 @@ class Mesh:
         self.count = count
         self.clock = SystemClock()
         self.screen = Screen(log_format=options.log_format)
-        host = "127.0.0.1" if options.host in ("0.0.0.0", "::", "") else options.host
         self.port = int(listener.getsockname()[1])
-        self.ingress_url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        self.ingress_url = f"http://{_reachable(options.host)}:{self.port}"
         self.admin_url = ""
         self.data_dir = data_dir(options)
         self.snapshot: Snapshot | None = None
@@ -114,14 +115,19 @@ class Mesh:
         with contextlib.suppress(NotImplementedError):
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._loop.add_signal_handler(number, self._signalled)
+        admin_host = self.options.settings.run.admin_host
         async with contextlib.AsyncExitStack() as stack:
-            admin_port = await stack.enter_async_context(serve_admin(self, self.options.host, self.options.admin_port))
-            self.admin_url = f"{self.ingress_url.rpartition(':')[0]}:{admin_port}"
+            admin_port = await stack.enter_async_context(serve_admin(self, admin_host, self.options.admin_port))
+            self.admin_url = f"http://{_reachable(admin_host)}:{admin_port}"
             world = self._world()
             reconciler = self._reconciler()
             files = await asyncio.to_thread(world.scan) if world is not None else (_default_world(self.options),)
             self._take(reconciler.reconcile(files))
             sources = await stack.enter_async_context(self._source_runner())
+            dirs = tuple(str(path.absolute()) for path in self.options.dirs)
+            stack.enter_context(
+                announce(Instance(pid=os.getpid(), admin=self.admin_url, ingress=self.ingress_url, dirs=dirs))
+            )
             async with asyncio.TaskGroup() as group:
                 workers = group.create_task(self.pool.run(started))
                 group.create_task(self._until_ready(sources, group, world, reconciler))
@@ -146,6 +152,7 @@ class Mesh:
             memory=Memory(self.data_dir / FILE_NAME),
             clock=self.clock,
             namespace=self.options.namespace,
+            check=functools.partial(own_problems, check_schedule=check_schedule),
         )
 
     async def _until_ready(
@@ -330,6 +337,12 @@ class Mesh:
     async def _drain(self, workers: asyncio.Task[None]) -> None:
         await self.pool.stop(drain_s=self.options.settings.run.drain_s)
         workers.cancel()
+
+
+def _reachable(host: str) -> str:
+    """The host as it stands in a URL on this machine."""
+    host = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+    return f"[{host}]" if ":" in host else host
 
 
 def data_dir(options: RunOptions) -> Path:

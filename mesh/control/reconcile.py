@@ -88,7 +88,10 @@ class _Accepted:
 
 
 class Reconciler:
-    """One entrance: `reconcile` with all files after each change. compile: resources → plan and statuses."""
+    """One entrance: `reconcile` with all files after each change. compile: resources → plan and statuses.
+
+    check: what is wrong with a resource by itself beyond what decoding sees, such as a filter that cannot be read.
+    """
 
     def __init__(
         self,
@@ -97,7 +100,9 @@ class Reconciler:
         memory: Memory,
         clock: Clock,
         namespace: str = "default",
+        check: Callable[[Resource], Sequence[Problem]] = lambda _: (),
     ) -> None:
+        self._check = check
         self._compile = compile_plan
         self._memory = memory
         self._clock = clock
@@ -158,6 +163,7 @@ class Reconciler:
                 unreadable = True
             else:
                 resources.append(resource)
+                problems += self._check(resource)
         return _Version(file, tuple(resources), tuple(problems), unreadable)
 
     def _with_update_check(self, version: _Version) -> _Version:

@@ -39,6 +39,11 @@ class Story:
         self.usual = self._usual.append
         self.trouble = self._trouble.append
 
+    @property
+    def size(self) -> int:
+        """How many happenings are remembered now."""
+        return len(self._usual) + len(self._trouble)
+
     def tell(self, event_id: str, source: str, explain: Explain) -> list[dict[str, Any]]:
         """Every step known of the events with this id (and source, where it is given), in order of time."""
         needles = (encode_value(event_id).encode(), event_id.encode("utf-8", "replace"))
