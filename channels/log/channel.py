@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from struct import error as StructError  # noqa: N812 `error` alone says nothing
 
 from channels.api import (
     Capabilities,
@@ -142,9 +143,12 @@ class LogChannel:
         partition = Partition(store, clock=self._clock, on_trouble=self._on_trouble, writer=self._writer)
         try:
             self._recover(partition)
-        except (record.DamagedError, UnicodeDecodeError) as exc:
+        except (record.DamagedError, UnicodeDecodeError, StructError) as exc:
             partition.close()
             raise unreadable(path, str(exc)) from exc
+        except BaseException:
+            partition.close()
+            raise
         return partition
 
     def _recover(self, partition: Partition) -> None:

@@ -60,7 +60,6 @@ class PageFile:
 
     def __init__(self, path: Path, *, salvage: bool = False) -> None:
         """salvage: where no head page can be read, take it for a file of ordinary pages without any order."""
-        self._salvage = salvage
         with path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.bad_head = ""
@@ -120,7 +119,7 @@ class PageFile:
         if page_size < _MIN_PAGE or page_size > 65_536 or page_size & (page_size - 1):
             why.append(f"the head page at {at} gives a page size of {page_size}")
             return None
-        if free[1] != _INTEGER_KEYS or main[1]:
+        if free[1] != _INTEGER_KEYS or main[0] or main[1]:
             why.append(f"the head page at {at} has unknown flags")
             return None
         return Meta(page_size, last, transaction, _tree(free), _tree(main))
@@ -217,8 +216,9 @@ class Page:
 def sub_tree(value: bytes) -> Tree:
     if len(value) != _DB.size:
         raise DamagedPageError("a table's head has the wrong size")
-    tree = _tree(_DB.unpack(value))
-    if tree.flags:
+    fields = _DB.unpack(value)
+    tree = _tree(fields)
+    if fields[0] or tree.flags:
         raise DamagedPageError("a table's head has unknown flags")
     return tree
 

@@ -36,6 +36,9 @@ class Report:
     kept: Path | None = None
 
 
+_COUNTERS = {b"next_seq": 8, b"next_dead": 8, b"next_id": 4}
+
+
 @dataclass(slots=True)
 class _Salvage:
     """Rows by kind. Of several copies of a row the one that got further counts."""
@@ -47,11 +50,16 @@ class _Salvage:
     waits: dict[tuple[int, int], record.WaitRow] = field(default_factory=dict)
     dead: dict[int, bytes] = field(default_factory=dict)
     lost: int = 0
+    has_format: bool = False
 
     def take(self, key: bytes, row: bytes) -> None:
         """Sort a row in by its shape, if its checksum holds."""
         try:
-            if len(key) == 4:
+            if key == b"format":
+                self.has_format = row == record.FORMAT
+            elif key in _COUNTERS:
+                self.lost += len(row) != _COUNTERS[key]
+            elif len(key) == 4:
                 self._take_small(record.ID_KEY.unpack(key)[0], row)
             elif len(key) == 12:
                 at = record.WAIT_KEY.unpack(key)
@@ -83,6 +91,8 @@ class _Salvage:
         """What is wrong with the rows themselves, or ""."""
         if self.lost:
             return f"{self.lost} rows do not match their checksum"
+        if not self.has_format:
+            return "there is no word of its format"
         for ident, row in self.names.items():
             name = record.decode_name(row)
             if name.topic and ident not in self.positions:
