@@ -115,6 +115,7 @@ class DataPlane:
     def apply(self, plan: Plan, known: frozenset[str]) -> None:
         """Make what runs equal to the plan. `known` are the keys of all topics and subscriptions that exist as resources, those
         that are broken at the moment included: what is not among them was deleted, and its position is forgotten."""
+        deleted = self._known - known
         self._plan, self._known = plan, known
         wanted = {topic.key: topic for topic in plan.topics}
         for key, topic in list(self._topics.items()):
@@ -129,6 +130,8 @@ class DataPlane:
             if self._topics.get(topic.key) != topic:
                 self._take_topic(topic)
         self._ingress.replace(plan.ingresses)
+        if deleted:
+            self._forget_deleted(deleted)
 
     def _take_topic(self, topic: Topic) -> None:
         channel = self._channels[topic.backend]
@@ -181,6 +184,18 @@ class DataPlane:
                 log.close_topic(state.topic)
             elif state.key not in self._known:
                 log.unsubscribe(state.topic, state.key, forget=True)
+
+    def _forget_deleted(self, deleted: frozenset[str]) -> None:
+        """What was deleted while it was not part of the plan, as a Trigger without its Broker is not: nothing of it is left."""
+        for channel in self._channels.values():
+            for state in channel.states():
+                if state.topic in deleted:
+                    channel.close_topic(state.topic)
+                elif state.key in deleted:
+                    channel.unsubscribe(state.topic, state.key, forget=True)
+        for key in deleted:
+            self._signals.forget(key)
+            self._signals.forget_topic(key)
 
     def _is_pinned(self, topic: Topic) -> bool:
         """A topic with a limit that cannot be divided among the workers is served whole by one of them: order, and small

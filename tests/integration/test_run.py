@@ -1,0 +1,480 @@
+"""`knit run` as its operator sees it: starting, refusing to start, ending, workers that die, edits while it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.kill import is_idle, metric
+from tests.integration.rude import Rude, never
+from tests.integration.sockets import dial, event_head
+from tests.support.mesh import KNIT, Mesh, request
+from tests.support.recorder import Recorder, Reply
+
+BROKER = """
+apiVersion: eventing.knative.dev/v1
+kind: Broker
+metadata: {name: default, namespace: default}
+"""
+SOON_S = 3.0
+"""An edit takes effect within a second; on a machine that is busy with other tests, within this."""
+
+
+def trigger(name: str, url: str, *, broker: str = "default", wants: str = "", delivery: str = "{retry: 0}") -> str:
+    wanted = f"filter: {{attributes: {{type: {wants}}}}}" if wants else ""
+    return f"""---
+apiVersion: eventing.knative.dev/v1
+kind: Trigger
+metadata: {{name: {name}, namespace: default}}
+spec:
+  broker: {broker}
+  {wanted}
+  delivery: {delivery}
+  subscriber: {{uri: "{url}"}}
+"""
+
+
+@pytest.fixture
+def sink() -> Iterator[Recorder]:
+    with Recorder() as recorder:
+        yield recorder
+
+
+def knit(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """A command that ends by itself."""
+    return subprocess.run(
+        [*KNIT, *arguments],
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@contextmanager
+def running(*arguments: str, cwd: Path) -> Iterator[dict[str, str]]:
+    """`knit run` with these arguments; what its ready file says."""
+    ready = cwd / "ready.json"
+    command = [*KNIT, "run", *arguments, "--port", "0", "--admin-port", "0", "--ready-file", str(ready)]
+    process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        until = time.monotonic() + 20
+        while not ready.exists():
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        yield json.loads(ready.read_text())
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+# Starting.
+
+
+def test_ready_file_comes_when_events_are_taken(tmp_path: Path) -> None:
+    with Mesh(BROKER, workers=2, folder=tmp_path) as mesh:
+        assert mesh.send() == 202
+        assert mesh.get("/readyz") == {"ready": True}
+        facts = json.loads((tmp_path / "ready.json").read_text())
+        assert facts["pid"] == mesh.process.pid if mesh.process else None
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", facts["ingress"])
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", facts["admin"])
+        # Written beside and then renamed: who sees it sees all of it, and nothing is left of the writing.
+        assert {path.name for path in tmp_path.iterdir()} == {"data", "dir", "output.txt", "ready.json"}
+
+
+@pytest.mark.parametrize("namespace", ["default", "shop"])
+def test_without_a_folder_there_is_a_durable_broker(tmp_path: Path, namespace: str) -> None:
+    with running("--workers", "1", "--namespace", namespace, cwd=tmp_path) as facts:
+        with dial(int(facts["ingress"].rpartition(":")[2])) as wire:
+            wire.send(event_head("1", "content-length: 2", path=f"/{namespace}/default") + b"{}")
+            answer = wire.answer()
+        assert answer is not None
+        assert answer.status == 202
+        found = request(f"{facts['admin']}/api/v1/resources?kind=Broker", {}, b"", method="GET")[2]
+        assert f'"namespace":"{namespace}"' in found.decode().replace(" ", "")
+    assert list((tmp_path / ".knit").glob("worker-0/**/data.mdb"))
+
+
+def test_port_in_use_is_told_with_what_would_work(tmp_path: Path) -> None:
+    (tmp_path / "b.yaml").write_text(BROKER)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for option, other in (("--port", "--admin-port"), ("--admin-port", "--port")):
+            ended = knit("run", str(tmp_path), option, port, other, "0", "--workers", "1", cwd=tmp_path)
+            assert ended.returncode == 2
+            assert f"127.0.0.1:{port}" in ended.stderr
+            assert f"{option} 0" in ended.stderr
+            assert "Traceback" not in ended.stderr
+
+
+def test_data_in_use_is_told_and_harms_nobody(sink: Recorder) -> None:
+    with Mesh(BROKER + trigger("t", sink.url("/t"))) as mesh:
+        ended = knit("run", str(mesh.dir), "--port", "0", "--admin-port", "0", "--workers", "1", "--data-dir", str(mesh.data), cwd=mesh.folder)  # fmt: skip
+        assert ended.returncode in (1, 2)
+        assert f"in use by process {mesh.worker_pids()[0]}" in ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert mesh.send() == 202
+        sink.wait("/t")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("KNIT_HTTP_MAX_EVENT_BITES", "1", "KNIT_HTTP_MAX_EVENT_BYTES"),
+        ("KNIT_WRONG", "1", "KNIT_WRONG"),
+        ("KNIT_HTTP_MAX_EVENT_BYTES", "many", "many"),
+        ("KNIT_RUN_DRAIN_S", "-1", "KNIT_RUN_DRAIN_S"),
+    ],
+)
+def test_wrong_variable_ends_it_with_words(tmp_path: Path, name: str, value: str, told: str) -> None:
+    ended = knit("run", "--port", "0", "--admin-port", "0", cwd=tmp_path, env={name: value})
+    assert ended.returncode == 2
+    assert name in ended.stderr
+    assert told in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("no-such-folder",), ("--workers", "-1"), ("--prot", "0"), ("--host", "192.0.2.1")]
+)
+def test_wrong_arguments_end_it_with_words(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    ended = knit("run", *arguments, "--port", "0", "--admin-port", "0", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert arguments[-1] in ended.stderr or arguments[0] in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+# Ending.
+
+
+def test_sigterm_settles_what_is_in_hand(sink: Recorder) -> None:
+    sink.behaviours["/t"] = lambda _seen, _before: Reply(delay_s=0.7)
+    with Mesh(BROKER + trigger("t", sink.url("/t")), workers=2) as mesh:
+        statuses = [mesh.send(event_id=str(number)) for number in range(5)]
+        sink.wait("/t", 5)
+        assert mesh.stop() == 0
+        mesh.start()
+        mesh.wait_for(lambda: is_idle(mesh))
+    assert statuses == [202] * 5
+    assert Counter(seen.id for seen in sink.at("/t")) == dict.fromkeys("01234", 1)
+
+
+def test_draining_mesh_takes_no_new_connections_and_says_it_is_not_ready(sink: Recorder) -> None:
+    release = threading.Event()
+    sink.behaviours["/t"] = lambda _seen, _before: Reply(delay_s=0.0 if release.is_set() else 1.0)
+    with Mesh(BROKER + trigger("t", sink.url("/t"))) as mesh:
+        assert mesh.send() == 202
+        sink.wait("/t")
+        assert mesh.process is not None
+        mesh.process.terminate()
+        mesh.wait_for(lambda: "draining" in mesh.output.read_text())
+        mesh.wait_for(lambda: _is_refused(mesh))
+        assert request(f"{mesh.admin}/readyz", {}, b"", method="GET")[0] == 503
+        assert mesh.process.wait(10) == 0
+
+
+def _is_refused(mesh: Mesh) -> bool:
+    """A new connection is not made, is cut off, or is told 503."""
+    try:
+        return mesh.send(event_id="late") != 202
+    except OSError:
+        return True
+
+
+def test_second_sigterm_ends_it_at_once_and_loses_nothing(sink: Recorder) -> None:
+    with Rude(never) as stuck, Mesh(BROKER + trigger("t", f"http://127.0.0.1:{stuck.port}/")) as mesh:
+        assert mesh.send(event_id="kept") == 202
+        stuck.wait(1)
+        assert mesh.process is not None
+        mesh.process.terminate()
+        mesh.wait_for(lambda: "draining" in mesh.output.read_text())
+        assert mesh.process.poll() is None
+        workers = mesh.worker_pids()
+        mesh.process.terminate()
+        assert mesh.process.wait(3) != 0
+        mesh.wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+        (mesh.dir / "mesh.yaml").write_text(BROKER + trigger("t", sink.url("/t")))
+        mesh.start()
+        assert [seen.id for seen in sink.wait("/t")] == ["kept"]
+
+
+def test_ctrl_c_ends_it_with_0(sink: Recorder) -> None:
+    sink.behaviours["/t"] = lambda _seen, _before: Reply(delay_s=0.5)
+    with Mesh(BROKER + trigger("t", sink.url("/t")), workers=2) as mesh:
+        assert mesh.send() == 202
+        sink.wait("/t")
+        assert mesh.process is not None
+        os.killpg(mesh.process.pid, signal.SIGINT)  # the terminal tells the whole group
+        assert mesh.process.wait(10) == 0
+        assert "Traceback" not in mesh.output.read_text()
+        mesh.start()
+        mesh.wait_for(lambda: is_idle(mesh))
+    assert len(sink.at("/t")) == 1
+
+
+# Workers.
+
+
+def test_killed_worker_comes_back_later_each_time(sink: Recorder) -> None:
+    with Mesh(BROKER + trigger("t", sink.url("/t"))) as mesh:
+        pauses = []
+        for number in range(4):
+            (pid,) = mesh.worker_pids()
+            os.kill(pid, signal.SIGKILL)
+            killed = time.monotonic()
+            mesh.wait_for(lambda pid=pid: [each for each in mesh.worker_pids() if each != pid])
+            pauses.append(time.monotonic() - killed)
+            mesh.wait_for(lambda number=number: _taken(mesh, str(number)))
+        assert pauses[0] < 1.0
+        assert pauses[3] > 1.5 > pauses[0]
+        assert metric(mesh.text("/metrics"), "knit_worker_restarts_total") == 4
+        assert mesh.output.read_text().count("worker_died") == 4
+        sink.wait_until(lambda seen: {each.id for each in seen} == set("0123"))
+
+
+def _taken(mesh: Mesh, event_id: str) -> bool:
+    try:
+        return mesh.send(event_id=event_id) == 202
+    except OSError:
+        return False
+
+
+def test_one_worker_takes_over_what_two_have_left(sink: Recorder) -> None:
+    ids = {str(number) for number in range(60)}
+    with Rude(never) as stuck, Mesh(BROKER + trigger("t", f"http://127.0.0.1:{stuck.port}/"), workers=2) as mesh:
+        assert {mesh.send(event_id=each) for each in ids} == {202}
+        mesh.kill_group()
+        assert {path.name for path in mesh.data.glob("worker-*")} == {"worker-0", "worker-1"}
+        (mesh.dir / "mesh.yaml").write_text(BROKER + trigger("t", sink.url("/t"), delivery="{retry: 3}"))
+        single = Mesh(folder=mesh.folder, workers=1)
+        with single:
+            single.wait_for(lambda: is_idle(single))
+            assert {seen.id for seen in sink.at("/t")} == ids
+            single.wait_for(lambda: not (mesh.data / "worker-1").exists())
+
+
+# Edits.
+
+
+class Sending:
+    """A sender on one connection that goes on while files are edited."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.statuses: list[int] = []
+        self._port = int(mesh.ingress.rpartition(":")[2])
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Sending:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        with dial(self._port) as wire:
+            while not self._stop.wait(0.005):
+                wire.send(event_head(f"n{len(self.statuses)}", "content-length: 2") + b"{}")
+                answer = wire.answer()
+                self.statuses.append(answer.status if answer is not None else 0)
+                if answer is None:
+                    return
+
+
+def within_moments(sink: Recorder, path: str, *, more_than: int) -> None:
+    sink.wait(path, more_than + 1, limit_s=SOON_S)
+
+
+def stops(sink: Recorder, path: str) -> None:
+    """No more events come to this path, though they are sent: 50 others came to /a meanwhile, and none here."""
+    until = time.monotonic() + SOON_S
+    while True:
+        count, others = len(sink.at(path)), len(sink.at("/a"))
+        sink.wait("/a", others + 50)
+        if len(sink.at(path)) == count:
+            return
+        assert time.monotonic() < until, f"events still come to {path}"
+
+
+@pytest.mark.slow
+def test_edits_take_effect_while_it_runs_and_lose_nothing(sink: Recorder) -> None:
+    with Mesh(BROKER + trigger("a", sink.url("/a")), workers=2) as mesh, Sending(mesh) as sending:
+        other = mesh.dir / "other.yaml"
+        sink.wait("/a")
+        other.write_text(trigger("b", sink.url("/b"), wants="t"))
+        within_moments(sink, "/b", more_than=0)
+        other.write_text(trigger("b", sink.url("/b"), wants="something-else"))
+        stops(sink, "/b")
+        other.write_text(trigger("b", sink.url("/moved")))
+        within_moments(sink, "/moved", more_than=0)
+        _break_and_mend(mesh, sink, other)
+        other.unlink()
+        stops(sink, "/moved")
+        mesh.wait_for(lambda: mesh.status("Trigger", "b") == {}, limit_s=SOON_S)
+        sending.stop()
+        assert set(sending.statuses) == {202}
+        sink.wait("/a", len(sending.statuses))
+        assert Counter(seen.id for seen in sink.at("/a")) == dict.fromkeys(
+            (f"n{number}" for number in range(len(sending.statuses))), 1
+        )
+
+
+def _break_and_mend(mesh: Mesh, sink: Recorder, file: Path) -> None:
+    """A file that is not valid leaves its last good version running, and everybody who asks is told."""
+    good = file.read_text()
+    for broken in ("spec: [unclosed", good.replace("subscriber:", "subscribed:")):
+        file.write_text(broken)
+        mesh.wait_for(lambda: mesh.get("/readyz?verbose")["bad_files"], limit_s=SOON_S)
+        detail = mesh.get("/readyz?verbose")
+        assert [path for path in detail["bad_files"] if path.endswith("other.yaml")]
+        assert detail["ready"] is True
+        assert metric(mesh.text("/metrics"), "knit_plan_valid") == 0
+        assert mesh.condition("Trigger", "b", "LatestFileValid")["status"] == "False"
+        listed = knit("get", "triggers", "-o", "wide", cwd=mesh.folder, env={"KNIT_ADMIN": mesh.admin})
+        assert "other.yaml" in listed.stdout + listed.stderr
+        within_moments(sink, "/moved", more_than=len(sink.at("/moved")))
+        file.write_text(good)
+        mesh.wait_for(lambda: not mesh.get("/readyz?verbose")["bad_files"], limit_s=SOON_S)
+        assert metric(mesh.text("/metrics"), "knit_plan_valid") == 1
+        within_moments(sink, "/moved", more_than=len(sink.at("/moved")))
+
+
+# Public reports (tests/conformance/data/reports.yaml), as far as they are about running.
+
+
+def test_broker_whose_config_is_not_there_becomes_ready_when_it_is(sink: Recorder) -> None:
+    broker = """
+apiVersion: eventing.knative.dev/v1
+kind: Broker
+metadata:
+  name: default
+  namespace: default
+  annotations: {eventing.knative.dev/broker.class: MTChannelBasedBroker}
+spec:
+  config: {apiVersion: v1, kind: ConfigMap, name: imc-channel, namespace: knative-eventing}
+"""
+    config = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: imc-channel, namespace: knative-eventing}
+data:
+  channel-template-spec: |
+    apiVersion: messaging.knative.dev/v1
+    kind: InMemoryChannel
+"""
+    with Mesh(broker + trigger("t", sink.url("/t")), workers=2) as mesh:
+        ready = mesh.condition("Broker", "default", "TriggerChannelReady")
+        assert (ready["status"], ready["reason"]) == ("False", "ChannelTemplateFailed")
+        assert "knative-eventing/imc-channel" in ready["message"]
+        assert mesh.condition("Broker", "default")["status"] == "False"
+        assert mesh.condition("Trigger", "t", "BrokerReady")["status"] == "False"
+        status, _, text = mesh.post("/default/default", {**binary_headers("1")}, b"{}")
+        assert status >= 400
+        assert b"not ready" in text
+        (mesh.dir / "config.yaml").write_text(config)
+        mesh.wait_for(lambda: mesh.send(event_id="2") == 202, limit_s=SOON_S)
+        assert sink.wait("/t")[0].id == "2"
+        assert mesh.condition("Broker", "default")["status"] == "True"
+        assert mesh.condition("Trigger", "t")["status"] == "True"
+
+
+def binary_headers(event_id: str) -> dict[str, str]:
+    return {"ce-specversion": "1.0", "ce-id": event_id, "ce-source": "/s", "ce-type": "t"}
+
+
+def test_broker_removed_before_its_trigger_leaves_nothing_behind(sink: Recorder) -> None:
+    broker = BROKER.replace("name: default", "name: b", 1)
+    with Mesh(broker + trigger("t", sink.url("/t"), broker="b"), workers=2) as mesh:
+        assert mesh.send(path="/default/b") == 202
+        sink.wait("/t")
+        assert '"trigger/default/t"' in mesh.text("/metrics")
+        (mesh.dir / "mesh.yaml").write_text(trigger("t", sink.url("/t"), broker="b"))
+        mesh.wait_for(lambda: mesh.send(path="/default/b", event_id="late") == 404, limit_s=SOON_S)
+        condition = mesh.condition("Trigger", "t", "BrokerReady")
+        assert (condition["status"], condition["reason"]) == ("False", "BrokerDoesNotExist")
+        (mesh.dir / "mesh.yaml").write_text("")
+        mesh.wait_for(lambda: mesh.status("Trigger", "t") == {}, limit_s=SOON_S)
+        mesh.wait_for(lambda: '"trigger/default/t"' not in mesh.text("/metrics"), limit_s=SOON_S)
+        assert mesh.send(path="/default/b", event_id="later") == 404
+        taken = [seen.id for seen in sink.at("/t")]
+        assert taken.count("1") == 1
+        assert set(taken) <= {"1", "late"}
+
+
+def test_trigger_deleted_while_it_was_not_ready_keeps_no_events(sink: Recorder) -> None:
+    service = f"""---
+apiVersion: v1
+kind: Service
+metadata: {{name: s, namespace: default, annotations: {{run.knit.dev/url: "{sink.url("/t")}"}}}}
+"""
+    waiting = trigger("t", "").replace('uri: ""', "ref: {apiVersion: v1, kind: Service, name: s}")
+    with Mesh(BROKER + service + waiting) as mesh:
+        file = mesh.dir / "mesh.yaml"
+        assert mesh.send(event_id="1") == 202
+        sink.wait("/t")
+        file.write_text(BROKER + waiting)
+        mesh.wait_for(lambda: mesh.condition("Trigger", "t").get("status") == "False", limit_s=SOON_S)
+        assert mesh.send(event_id="2") == 202
+        # It exists, so what it wants is kept for it.
+        mesh.wait_for(lambda: metric(mesh.text("/metrics"), "knit_backlog_events") == 1, limit_s=SOON_S)
+        file.write_text(BROKER)
+        mesh.wait_for(lambda: '"trigger/default/t"' not in mesh.text("/metrics"), limit_s=SOON_S)
+        file.write_text(BROKER + service + waiting)
+        mesh.wait_for(lambda: mesh.condition("Trigger", "t").get("status") == "True", limit_s=SOON_S)
+        assert mesh.send(event_id="3") == 202
+        sink.wait("/t", 2)
+    assert [seen.id for seen in sink.at("/t")] == ["1", "3"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tagged", [True, False])
+def test_ten_thousand_event_types_do_not_blow_up_the_metrics(tagged: bool) -> None:
+    count, per_batch = 10_000, 500
+    env = {} if tagged else {"METRICS_DISABLE_EVENT_TYPE_TAG": "true"}
+    arrived = threading.Semaphore(0)
+
+    def take(connection: socket.socket, _request: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")
+        arrived.release()
+
+    with Rude(take) as sink, Mesh(BROKER + trigger("t", f"http://127.0.0.1:{sink.port}/"), env=env) as mesh:
+        for first in range(0, count, per_batch):
+            events = [
+                {"specversion": "1.0", "id": str(number), "source": "/s", "type": f"order.{number}"}
+                for number in range(first, first + per_batch)
+            ]
+            headers = {"content-type": "application/cloudevents-batch+json"}
+            assert mesh.post("/default/default", headers, json.dumps(events).encode())[0] == 202
+        for _ in range(count):
+            assert arrived.acquire(timeout=30)
+        mesh.wait_for(lambda: is_idle(mesh))
+        asked = time.monotonic()
+        page = mesh.text("/metrics")
+        assert time.monotonic() - asked < 1.0
+    types = set(re.findall(r'event_type="([^"]*)"', page)) | set(re.findall(r'cloudevents_type="([^"]*)"', page))
+    assert len(types) <= (102 if tagged else 1)
+    assert page.count("\n") < 12_000
+    assert metric(page, "mt_broker_ingress_event_count") == count
+    assert metric(page, "mt_broker_filter_event_count") == count
+    assert metric(page, "knit_received_total") == count
