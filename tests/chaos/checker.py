@@ -12,10 +12,11 @@ import functools
 import subprocess
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 COLUMNS = (
-    "commit", "seed", "rounds", "attempted", "acknowledged", "delivered", "lost", "unexpected", "duplicated", "recovered",
+    "date", "commit", "seed", "rounds", "attempted", "acknowledged", "delivered", "lost", "unexpected", "duplicated", "recovered",
     "overtaken", "most attempts",
 )  # fmt: skip
 _SHOWN = 5
@@ -55,6 +56,7 @@ class Subscription:
 class Report:
     """What a run came to, over all subscriptions. Lists of (subscription, id) are kept whole: they are empty or short."""
 
+    date: str
     seed: int
     commit: str
     rounds: int
@@ -72,7 +74,7 @@ class Report:
     def row(self) -> str:
         """As a row of a Markdown table with `COLUMNS`."""
         cells = (
-            self.commit, self.seed, self.rounds, self.attempted, self.acknowledged, self.delivered, len(self.lost),
+            self.date, self.commit, self.seed, self.rounds, self.attempted, self.acknowledged, self.delivered, len(self.lost),
             len(self.unexpected), self.duplicated, self.recovered, len(self.overtaken), self.most_attempts,
         )  # fmt: skip
         return f"| {' | '.join(str(cell) for cell in cells)} |"
@@ -120,6 +122,7 @@ def judge(
         if limit is not None:
             too_often += [(name, each) for each, count in subscription.attempts.items() if count > limit]
     return Report(
+        date=f"{datetime.now(UTC):%Y-%m-%d}",
         seed=seed,
         commit=commit(),
         rounds=rounds,

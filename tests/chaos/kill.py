@@ -25,7 +25,7 @@ from tests.chaos.checker import Report, Subscription, judge, table
 from tests.chaos.peers import Answering, Ledger, Senders, Sink
 from tests.support.mesh import Mesh
 
-PARALLELISM = 20
+PARALLELISM = 8
 RETRY = 5
 _EARLIEST_S, _LATEST_S = 0.05, 0.7
 _EMPTY_S = 60.0
@@ -233,22 +233,24 @@ def is_idle(mesh: Mesh) -> bool:
     return is_up and "knit_backlog_events{" in text and metric(text, "knit_backlog_events") == 0
 
 
-def results(outcome: Outcome) -> str:
-    """The page that `make kill` writes."""
+def results(outcome: Outcome, before: str) -> str:
+    """The page that `make kill` writes: a row for each run. before: the page as it was."""
+    rows = [line for line in before.splitlines() if line.startswith("| 20")]
     kills = ", ".join(f"{count} × {kind}" for kind, count in sorted(outcome.kills.items()))
     others = ", ".join(f"{count} × {status}" for status, count in sorted(outcome.statuses.items())) or "none"
-    return f"""# kill -9, {datetime.now(UTC):%Y-%m-%d}
+    return f"""# kill -9
 
-`make kill` writes this page: `python -m tests.chaos.kill`. Two brokers on the log channel; triggers for all events, for half
-of them by filter, for a subscriber that fails every first attempt, and one in order. Killed: {kills}.
-Delivered, lost, unexpected and duplicated are counted per subscription. Answers other than 202: {others}.
+`make kill` adds a row to this page (`python -m tests.chaos.kill --help`). Two brokers on the log channel, one worker and two in
+turn; triggers for all events, for half of them by filter, for a subscriber that fails every first attempt, and one in order.
+At a random moment a worker, the parent or all of them are killed, under load. Counted per subscription.
 
-{table(outcome.report.row())}
+{table(*rows, outcome.report.row())}
 
-lost: answered 202 and not delivered. unexpected: delivered without having been sent, or past a filter. duplicated: delivered
-again, at most {duplicates_per_kill()} a kill are in flight. recovered: delivered though the sender never read its answer.
-overtaken: of one sender, in the ordered trigger. most attempts: retry is {RETRY}, so {RETRY + 1} are allowed.
-Problems: {"; ".join(outcome.problems) or "none"}.
+- lost: answered 202 and not delivered. unexpected: delivered without having been sent, or past a filter.
+- duplicated: delivered again; at most {duplicates_per_kill()} a kill can be under way. recovered: delivered though the sender never read its answer.
+- overtaken: by a later event of the same sender, in the ordered trigger. most attempts: retry is {RETRY}, so {RETRY + 1} are allowed.
+
+The last run: {kills}; answers other than 202: {others}; problems: {"; ".join(outcome.problems) or "none"}.
 """
 
 
@@ -258,7 +260,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**31))
     parser.add_argument("--check-every", type=int, default=10, help="rounds between two reckonings")
     parser.add_argument("--rate", type=float, default=600.0, help="events sent in a second")
-    parser.add_argument("--report", type=Path, help="Markdown page to write")
+    parser.add_argument("--report", type=Path, help="Markdown page to add a row to")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         loop = KillLoop(
@@ -274,7 +276,8 @@ def main() -> int:
     print(table(outcome.report.row()))
     print("\n".join(outcome.problems) or "every promise held")
     if options.report is not None:
-        options.report.write_text(results(outcome))
+        before = options.report.read_text() if options.report.exists() else ""
+        options.report.write_text(results(outcome, before))
     return bool(outcome.problems)
 
 
