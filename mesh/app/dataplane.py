@@ -37,7 +37,7 @@ from mesh.telemetry.signals import Signals
 from mesh.telemetry.tracing import open_tracing
 
 _LIVE_PERIOD_S = 0.25
-_LIVE_LINES = 20
+_LIVE_LINES = 8
 
 
 class DataPlane:
@@ -273,9 +273,9 @@ class DataPlane:
     def _live(self) -> None:
         now = self._clock.now_ns()
         lines = self._signals.story.since(self._seen_ns, _LIVE_LINES)
+        self._seen_ns = now
         if lines:
-            self._seen_ns = lines[-1][0]
-            self._pipe.send({"op": "live", "lines": lines, "at_ns": now})
+            self._pipe.send({"op": "live", "lines": lines, "more": len(lines) == _LIVE_LINES})
         if not self._draining:
             self._loop.call_later(_LIVE_PERIOD_S, self._live)
 

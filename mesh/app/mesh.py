@@ -254,7 +254,7 @@ class Mesh:
             case "failed":
                 self._worker_failed(worker, message["why"])
             case "live":
-                self.screen.live(message["lines"])
+                self.screen.live(message["lines"], more=message["more"])
             case "log":
                 self.screen.log(message["level"], message["what"], {"worker": worker.index, **message["fields"]})
             case _:

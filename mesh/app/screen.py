@@ -14,6 +14,7 @@ import structlog
 from rich.console import Console
 from rich.markup import escape
 
+from mesh.console.display import visible
 from mesh.control.reconcile import Snapshot
 from mesh.resources.problem import Problem
 
@@ -75,16 +76,25 @@ class Screen:
             colour = "red" if problem.severity == "error" else "yellow"
             self.say(f"[{colour}]{problem.severity:<9}[/] {escape(told(problem))}")
 
-    def live(self, lines: Sequence[LiveLine]) -> None:
-        """What happened in a worker since it told last."""
+    def live(self, lines: Sequence[LiveLine], *, more: bool) -> None:
+        """What happened in a worker since it told last; `more`: so much that only the newest are shown.
+
+        Written without rich's markup: under load this runs many times a second beside the workers.
+        """
+        rows = []
         for at_ns, what, where, event_id, event_type, text in lines:
             time = datetime.fromtimestamp(at_ns / 1e9, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
-            colour = _COLOURS.get(what, "red")
             arrow = "→ " if what == "accepted" else ""
-            self.say(
-                f"[dim]{time}[/] [{colour}]{what:<13}[/] {escape(event_type)} [dim]id[/] {escape(event_id)}  "
-                f"[dim]{escape(where)}[/]  {arrow}{escape(text)}"
-            )
+            told = self._styled(f"{what:<13}", _COLOURS.get(what, "31"))
+            about = f"{visible(event_type)}  id {visible(event_id)}"
+            rows.append(f"{time} {told} {about}  {self._styled(where, '2')}  {arrow}{visible(text)}\n")
+        if more:
+            rows.append(self._styled("… and more than can be shown; /metrics counts them all\n", "2"))
+        self._out.file.write("".join(rows))
+        self._out.file.flush()
+
+    def _styled(self, text: str, code: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self._out.is_terminal else text
 
     def display(self, name: str, text: str) -> None:
         """An event that the built-in event display of this name got."""

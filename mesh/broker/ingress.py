@@ -84,7 +84,8 @@ class Ingress:
         now = self._now_ns()
         found = request.recognised
         if found is not None:
-            event = Event(found.block, request.body, passed=found.passed, attributes=found.attributes)
+            _, attributes, block, passed, _ = found
+            event = Event(block, request.body, passed=passed, attributes=attributes)
             if route.topic.is_broker:
                 event.arrive(self._stamp(now))
             if self._tracing is None:

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from mesh.events.extensions import ARRIVAL_TIME, PASSED_HEADERS, PASSED_PREFIXES, TTL
 
-# Printable ASCII without the percent sign, which would have to be decoded; an inner space or tab is fine.
-_TEXT = r"[!-$&-~](?:[ \t!-$&-~]*[!-$&-~])?"
+# Printable ASCII without the percent sign, which would have to be decoded. A space at the end of a value is looked for apart:
+# in the expression it would make each value be gone through twice.
+_TEXT = r"[!-$&-~][ -$&-~]*"
 _ANY = rf"(?:{_TEXT})?"
-_OTHER = r"(?:[!-~](?:[ \t!-~]*[!-~])?)?"
+_OTHER = r"(?:[!-~][ -~]*)?"
 _PATTERNS = {
     "specversion": r"1\.0",
     "source": r"[!-$&-9;-~][!-$&-~]*",
@@ -41,20 +41,15 @@ MAX_TEMPLATES = 256
 MAX_SHAPES = 1024
 
 
-class Recognised(NamedTuple):
-    """A head that matched. block, passed: as in Event; start: where the body begins."""
-
-    target: str
-    attributes: dict[str, str]
-    block: bytes
-    passed: bytes
-    start: int
+Recognised = tuple[str, dict[str, str], bytes, bytes, int]
+"""What a head says: target, attributes, block and passed as in Event, and where the body begins. A plain tuple: it is made for
+every event."""
 
 
 class Template:
     """Made from the header names of a head that the parser accepted, in order and as they were spelt."""
 
-    __slots__ = ("_attributes", "_block", "_length", "_match", "_passed", "_values")
+    __slots__ = ("_attributes", "_before", "_last", "_length", "_match", "_passed", "_values")
 
     def __init__(self, names: Sequence[str]) -> None:
         """Raises ValueError where heads with these names cannot be recognised this way."""
@@ -73,35 +68,30 @@ class Template:
             raise ValueError("the attributes do not stand together")
         self._values = slice(first - 1, last)
         # Where the lines of the attributes begin: behind the value of the header before them, or behind the request line.
-        self._block = (first - 1, last)
-        self._length = lower.index("content-length") + 2
+        self._before, self._last = first - 1, last
+        self._length = lower.index("content-length") + 1
         self._passed = tuple((low, index) for index, low in enumerate(lower, start=1) if _is_passed(low.encode()))
 
     def recognise(self, data: bytes) -> Recognised | None:
         """The request, where `data` is exactly one with such a head and its whole body; else None."""
         end = data.find(b"\r\n\r\n") + 4
         try:
-            match = self._match(data[:end].decode("ascii"))
+            head = data[:end].decode("ascii")
         except UnicodeDecodeError:
             return None
-        if match is None:
+        match = self._match(head)
+        if match is None or " \r\n" in head:
             return None
         groups = match.groups()
-        if end + int(groups[self._length - 1]) != len(data):
+        if end + int(groups[self._length]) != len(data):
             return None
-        before, last = self._block
         end_of = match.end
-        begin = end_of(before) + 2 if before > 1 else data.find(b"\r\n") + 2
+        begin = end_of(self._before) + 2 if self._before > 1 else data.find(b"\r\n") + 2
         passed = b""
         for name, index in self._passed:
             passed += f"{name}: {groups[index]}\r\n".encode()
-        return Recognised(
-            groups[0],
-            dict(zip(self._attributes, groups[self._values])),  # noqa: B905 - as many by construction; hot
-            data[begin : end_of(last) + 2],
-            passed,
-            end,
-        )
+        attributes = dict(zip(self._attributes, groups[self._values]))  # noqa: B905 - as many by construction
+        return groups[0], attributes, data[begin : end_of(self._last) + 2], passed, end
 
 
 class Learner:

@@ -20,6 +20,17 @@ from mesh.settings import HttpSettings
 __all__ = ["Endpoint", "OnOutcome", "Sender"]
 
 
+_MANY = 4096
+
+
+def _length(size: int) -> bytes:
+    return b"content-length: %d\r\n\r\n" % size
+
+
+_LENGTHS = [_length(size) for size in range(_MANY)]
+"""The last header line for bodies of usual sizes."""
+
+
 class Endpoint:
     """One URL that requests go to. Cheap; all paths of one host and port use the same connections."""
 
@@ -38,8 +49,9 @@ class Endpoint:
         lines, event_lines: header lines each ended by CRLF, without host and content-length. timeout_s: from now to the
         end of the answer, opening a connection included; 0 means the process's default. Looked at once a second.
         """
-        data = b"%b%b%bcontent-length: %d\r\n\r\n%b" % (self._start, lines, event_lines, len(body), body)
-        self._pool.send(data, on_outcome, timeout_s)
+        size = len(body)
+        length = _LENGTHS[size] if size < _MANY else _length(size)
+        self._pool.send(b"".join((self._start, lines, event_lines, length, body)), on_outcome, timeout_s)
 
     def __repr__(self) -> str:
         return f"Endpoint({self.url!r})"
@@ -140,9 +152,7 @@ class _Pool:
         deadline = self._clock() + (timeout_s or self._timeout_s)
         idle = self._idle
         while idle:
-            connection, _ = idle.popitem()
-            if connection.is_usable:
-                connection.start(data, on_outcome, deadline)
+            if idle.popitem()[0].start(data, on_outcome, deadline):
                 return
         self.resend(data, on_outcome, deadline)
 

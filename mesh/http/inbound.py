@@ -125,7 +125,7 @@ class Connection(asyncio.Protocol):
         template = self._template
         if template is not None and self._phase == _IDLE and self._current is None and not (self._rest or self._choked):
             found = template.recognise(data)
-            if found is not None and len(data) - found.start <= intake.settings.max_event_bytes:
+            if found is not None and len(data) - found[4] <= intake.settings.max_event_bytes:
                 self._hand_over(Request.of(self, found, data))
                 return
         if self._phase >= _ENDED:

@@ -107,18 +107,19 @@ class Connection(asyncio.Protocol):
         self._keep_alive = False
         self._is_clean = True
 
-    @property
-    def is_usable(self) -> bool:
-        """Idle and open: the next request may go here."""
-        return self._phase == _IDLE and self._transport is not None and not self._transport.is_closing()
-
-    def start(self, data: bytes, on_outcome: OnOutcome, deadline: float) -> None:
-        """Send a request on an idle, open connection."""
+    def start(self, data: bytes, on_outcome: OnOutcome, deadline: float) -> bool:
+        """Send a request, if this connection is idle and open; False where it is not. The hot path, in one piece."""
+        transport = self._transport
+        if self._phase != _IDLE or transport is None or transport.is_closing():
+            return False
+        self._phase = _SENT
         self._data = data
         self._on_outcome = on_outcome
         self.deadline = deadline
         self._reused = True
-        self._send()
+        self._sent_at = self._home.now()
+        transport.write(data)
+        return True
 
     def fail(self, outcome: Outcome) -> None:
         """End with this outcome and close."""
@@ -194,11 +195,15 @@ class Connection(asyncio.Protocol):
             return
         if phase == _SENT:
             home = self._home
-            if data == home.familiar:
+            if data == home.familiar and self._goes_on():
                 # Byte for byte the bodiless answer that the parser read here last (Date changes once a second): what it
                 # would say is known, and it stands between two messages, so it need not see this one.
-                self._keep_alive = self._is_clean = True
-                self._complete(home.familiar_answer)
+                on_outcome, self._on_outcome = self._on_outcome, None
+                self._phase = _IDLE
+                self._data = b""
+                home.keep(self)
+                if on_outcome is not None:
+                    home.deliver(on_outcome, home.familiar_answer)
                 return
             self._phase = _HEAD
             self._data = b""
@@ -299,17 +304,8 @@ class Connection(asyncio.Protocol):
         self._data = self._body = b""
         self._headers = _NO_HEADERS
         on_outcome, self._on_outcome = self._on_outcome, None
-        deadline = self._home.idle_deadline()
-        if (
-            self._keep_alive
-            and self._is_clean
-            and transport is not None
-            and not transport.is_closing()
-            and not transport.get_write_buffer_size()  # it answered before it had all of the request
-            and deadline > 0
-        ):
+        if self._keep_alive and self._is_clean and self._goes_on():
             self._phase = _IDLE
-            self.deadline = deadline
             self._home.keep(self)
         else:
             self._phase = _GONE
@@ -319,6 +315,17 @@ class Connection(asyncio.Protocol):
                 transport.abort()
         if on_outcome is not None:
             self._home.deliver(on_outcome, outcome)
+
+    def _goes_on(self) -> bool:
+        """The connection stays for the next request; sets until when."""
+        transport = self._transport
+        self.deadline = deadline = self._home.idle_deadline()
+        return (
+            transport is not None
+            and not transport.is_closing()
+            and not transport.get_write_buffer_size()  # it answered before it had all of the request
+            and deadline > 0
+        )
 
     def _call_back(self, outcome: Outcome) -> None:
         on_outcome, self._on_outcome = self._on_outcome, None

@@ -71,7 +71,7 @@ class Request:
     @classmethod
     def of(cls, connection: Conversation, found: Recognised, data: bytes) -> Request:
         """A request whose head a template recognised; `data` is all of it."""
-        request = cls(connection, b"POST", found.target.encode(), None, data[found.start :], True)  # noqa: FBT003
+        request = cls(connection, b"POST", found[0].encode(), None, data[found[4] :], True)  # noqa: FBT003
         request.recognised = found
         request._raw = data
         return request
@@ -81,7 +81,7 @@ class Request:
         """Names in lower case, values stripped, in order; no value holds CR, LF or NUL."""
         if self._headers is None:
             assert self.recognised is not None
-            lines = self._raw[: self.recognised.start - 4].split(b"\r\n")[1:]
+            lines = self._raw[: self.recognised[4] - 4].split(b"\r\n")[1:]
             pairs = [line.partition(b":") for line in lines]
             self._headers = [(name.lower(), value.strip()) for name, _, value in pairs]
         return self._headers
