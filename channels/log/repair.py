@@ -66,14 +66,8 @@ class _Salvage:
                 wait = record.decode_wait(row)
                 if at not in self.waits or wait.attempt >= self.waits[at].attempt:
                     self.waits[at] = wait
-            elif len(key) == 8 and row[4:5] == b"D":
-                record.decode_dead(row)
-                self.dead[record.KEY.unpack(key)[0]] = row
-            elif len(key) == 8 and len(row) > 8:
-                seq = record.KEY.unpack(key)[0]
-                head = record.decode_head(row, seq)
-                record.decode_event(row)
-                self.events[seq], self.heads[seq] = row, head
+            elif len(key) == 8 and len(row) > 8 and not _is_free_list(row):
+                self._take_large(record.KEY.unpack(key)[0], row)
         except (record.DamagedError, UnicodeDecodeError):
             self.lost += 1
 
@@ -99,6 +93,17 @@ class _Salvage:
                 return f"the subscription {name.key} has no position"
         return ""
 
+    def _take_large(self, number: int, row: bytes) -> None:
+        """An event or a dead letter: what it proves to be. No single byte tells, since an event begins with its checksum."""
+        try:
+            head = record.decode_head(row, number)
+        except record.DamagedError:
+            record.decode_dead(row)
+            self.dead[number] = row
+            return
+        record.decode_event(row)
+        self.events[number], self.heads[number] = row, head
+
     def waits_for(self, ident: int, seq: int) -> bool:
         if ident not in self.names:
             return False
@@ -106,6 +111,11 @@ class _Salvage:
         if position is None or seq >= position.frontier or (ident, seq) in self.waits:
             return True
         return any(seq == flying for flying, _ in position.in_flight)
+
+
+def _is_free_list(row: bytes) -> bool:
+    """LMDB's own list of free pages, which a search of all pages comes across: a small count, then as many numbers."""
+    return len(row) % 8 == 0 and 8 * int.from_bytes(row[:8], "little") < len(row)
 
 
 def repair(path: Path, out: Callable[[str], None]) -> Report:

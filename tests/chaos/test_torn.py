@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import socket
@@ -161,6 +162,28 @@ def test_damaged_store_serves_what_is_whole_or_says_how_to_repair_it(
     assert got is not None
     assert got <= ALL
     assert len(got) >= at_least
+
+
+def test_repair_takes_every_whole_event_for_one(tmp_path: Path) -> None:
+    """Of thousands, so that each first byte a checksum can have is among them."""
+    batch, count = 200, 3000
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as silent:
+        mesh = Mesh(RESOURCES.format(port=silent.getsockname()[1]), folder=tmp_path)
+        mesh.start()
+        for first in range(0, count, batch):
+            events = [
+                {"specversion": "1.0", "id": str(number), "source": "/s", "type": "t"}
+                for number in range(first, first + batch)
+            ]
+            headers = {"content-type": "application/cloudevents-batch+json"}
+            assert mesh.post("/default/default", headers, json.dumps(events).encode())[0] == 202
+        mesh.kill_group()
+    data = tmp_path / "data" / "worker-0" / "data.mdb"
+    data.write_bytes(zeroed(0)(bytearray(data.read_bytes())))
+    repair = [*KNIT, "repair", str(data.parent)]
+    repaired = subprocess.run(repair, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    assert f"saved {count} events of 1 subscriptions, 0 dead letters" in repaired.stdout
+    assert ": 0 rows could not be saved" in repaired.stdout
 
 
 def test_data_file_that_vanished_is_no_fresh_start(killed: Killed, tmp_path: Path) -> None:

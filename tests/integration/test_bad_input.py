@@ -510,6 +510,37 @@ def test_what_is_no_event_by_its_media_type_is_400(siege: Siege, media_type: str
     assert text.strip()
 
 
+def test_whole_event_posted_as_plain_json_is_told_its_media_type(siege: Siege) -> None:
+    """dapr/dapr#574: the most common first mistake."""
+    status, _, text = siege.mesh.post(
+        "/default/default", {"content-type": "application/json"}, changed(data={"sum": 5})
+    )
+    assert status == 400
+    assert b"application/cloudevents+json" in text
+
+
+@pytest.mark.parametrize(
+    "time", ["2024-05-06T07:08:09.123456Europe/Vienna", "2024-05-06T07:08:09.5GMT", "2024-05-06T07:08Z"]
+)
+def test_time_that_only_looks_like_one_is_told_with_its_value(siege: Siege, time: str) -> None:
+    """cloudevents/sdk-java#200."""
+    status, _, text = siege.mesh.post("/default/default", binary(event_id="evil", ce_time=time), b"{}")
+    assert status == 400
+    assert b"time" in text
+    assert time.encode() in text
+
+
+def test_text_of_a_structured_event_travels_as_ascii(siege: Siege) -> None:
+    """cloudevents/sdk-java#748: raw UTF-8 in headers breaks strict servers."""
+    body = changed(id="evil-text", subject="Z\u00fcrich \U0001f600 100%", extra=None, flag=True, data={"x": None})
+    assert siege.mesh.post("/default/default", STRUCTURED, body)[0] == 202
+    (seen,) = came(siege, 1)
+    assert seen.headers["ce-subject"] == "Z%C3%BCrich%20%F0%9F%98%80%20100%25"
+    assert seen.headers["ce-flag"] == "true"
+    assert "ce-extra" not in seen.headers
+    assert json.loads(seen.body) == {"x": None}
+
+
 @pytest.mark.parametrize("text", ["a%0d%0ax-injected:%20yes", "a%0D%0Ax-injected: yes", "%00", "%0a", "%zz", "%"])
 def test_percent_codes_in_a_header_stay_what_they_are(siege: Siege, text: str) -> None:
     status = siege.mesh.send(event_id="evil-percent", ce_subject=text, ce_ext=text)

@@ -208,7 +208,7 @@ def test_second_sigterm_ends_it_at_once_and_loses_nothing(sink: Recorder) -> Non
         workers = mesh.worker_pids()
         mesh.process.terminate()
         assert mesh.process.wait(3) != 0
-        mesh.wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+        mesh.wait_for(lambda: not any(is_running(pid) for pid in workers))
         (mesh.dir / "mesh.yaml").write_text(BROKER + trigger("t", sink.url("/t")))
         mesh.start()
         assert [seen.id for seen in sink.wait("/t")] == ["kept"]
@@ -246,6 +246,29 @@ def test_killed_worker_comes_back_later_each_time(sink: Recorder) -> None:
         assert metric(mesh.text("/metrics"), "knit_worker_restarts_total") == 4
         assert mesh.output.read_text().count("worker_died") == 4
         sink.wait_until(lambda seen: {each.id for each in seen} == set("0123"))
+
+
+def test_workers_leave_when_their_parent_is_killed(sink: Recorder) -> None:
+    """So that the next start finds port and data free, which it does without being told to wait."""
+    with Mesh(BROKER + trigger("t", sink.url("/t")), workers=2) as mesh:
+        workers, port = mesh.worker_pids(), mesh.ingress.rpartition(":")[2]
+        assert mesh.process is not None
+        mesh.process.kill()
+        mesh.process.wait(10)
+        again = Mesh(folder=mesh.folder, workers=2, options=("--port", port))
+        with again:
+            assert again.ingress == mesh.ingress
+            assert again.send() == 202
+            sink.wait("/t")
+        assert not any(is_running(pid) for pid in workers)
+
+
+def is_running(pid: int) -> bool:
+    """It is there, and no mere entry that nobody has collected yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _taken(mesh: Mesh, event_id: str) -> bool:
@@ -360,10 +383,11 @@ def _break_and_mend(mesh: Mesh, sink: Recorder, file: Path) -> None:
         within_moments(sink, "/moved", more_than=len(sink.at("/moved")))
 
 
-# Public reports (tests/conformance/data/reports.yaml), as far as they are about running.
+# What public reports tell, as far as it is about running.
 
 
 def test_broker_whose_config_is_not_there_becomes_ready_when_it_is(sink: Recorder) -> None:
+    """knative/eventing#3183: the reason was told without the name of what was missing."""
     broker = """
 apiVersion: eventing.knative.dev/v1
 kind: Broker
@@ -404,6 +428,7 @@ def binary_headers(event_id: str) -> dict[str, str]:
 
 
 def test_broker_removed_before_its_trigger_leaves_nothing_behind(sink: Recorder) -> None:
+    """knative-extensions/eventing-kafka-broker#1590: clean-up must not need what was deleted first."""
     broker = BROKER.replace("name: default", "name: b", 1)
     with Mesh(broker + trigger("t", sink.url("/t"), broker="b"), workers=2) as mesh:
         assert mesh.send(path="/default/b") == 202
@@ -450,6 +475,7 @@ metadata: {{name: s, namespace: default, annotations: {{run.knit.dev/url: "{sink
 @pytest.mark.slow
 @pytest.mark.parametrize("tagged", [True, False])
 def test_ten_thousand_event_types_do_not_blow_up_the_metrics(tagged: bool) -> None:
+    """knative-extensions/eventing-kafka-broker#4672: generated type names used up the memory."""
     count, per_batch = 10_000, 500
     env = {} if tagged else {"METRICS_DISABLE_EVENT_TYPE_TAG": "true"}
     arrived = threading.Semaphore(0)

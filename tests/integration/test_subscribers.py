@@ -5,6 +5,8 @@ limits on how much is sent to one at a time. eventing.md 2.6-2.8, 3.5.
 from __future__ import annotations
 
 import base64
+import hashlib
+import random
 import socket
 import threading
 import time
@@ -16,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.kill import is_idle, metric
-from tests.integration.rude import Behaviour, Rude, answers, endless, header, never, slam
+from tests.integration.rude import Behaviour, Leave, Rude, answers, endless, header, never, slam
 from tests.integration.sockets import dial
 from tests.support.mesh import Mesh, binary
 from tests.support.recorder import Recorder, Seen
@@ -199,6 +201,32 @@ def backlog(mesh: Mesh, name: str) -> float:
         if line.startswith("knit_backlog_events{") and f'"trigger/default/{name}"' in line
     ]
     return metric("\n".join(lines), "knit_backlog_events")
+
+
+@pytest.mark.parametrize("size", [12_288, MIB])
+@pytest.mark.parametrize("framing", ["length", "chunks", "end"])
+def test_reply_comes_back_whole(framing: str, size: int) -> None:
+    """knative/eventing#6749: echoed payloads came back cut at about 1 KiB."""
+
+    def echo(connection: socket.socket, request: bytes) -> None:
+        head, body = b"HTTP/1.1 200 OK\r\n" + REPLY, request.partition(b"\r\n\r\n")[2]
+        if framing == "length":
+            connection.sendall(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+        elif framing == "chunks":
+            pieces = [body[at : at + 700] for at in range(0, len(body), 700)]
+            chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+            connection.sendall(head + b"transfer-encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+        else:
+            connection.sendall(head + b"connection: close\r\n\r\n" + body)
+            raise Leave
+
+    body = random.Random(size).randbytes(size)
+    with Recorder() as sink, Rude(echo) as echoing:
+        resources = BROKER + trigger("echo", f"http://127.0.0.1:{echoing.port}/", wants="ask", timeout="PT60S")
+        with Mesh(resources + trigger("back", sink.url("/back"), wants="replied")) as mesh:
+            assert mesh.post("/default/default", binary("ask"), body)[0] == 202
+            (back,) = sink.wait("/back")
+    assert hashlib.sha256(back.body).digest() == hashlib.sha256(body).digest()
 
 
 # How much at a time.
