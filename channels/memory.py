@@ -186,6 +186,7 @@ class _Subscription:
 class _Topic:
     def __init__(self) -> None:
         self.options: Mapping[str, str | float | bool] = {}
+        self.is_sync = True
         self.subscriptions: dict[str, _Subscription] = {}
         self.specs: dict[str, SubscriptionSpec] = {}
         self.index: MatchIndex[_Subscription] | None = None
@@ -215,7 +216,9 @@ class MemoryChannel:
         """Nothing to recover."""
 
     def open_topic(self, spec: TopicSpec) -> None:
-        self._topics.setdefault(spec.key, _Topic()).options = spec.options
+        topic = self._topics.setdefault(spec.key, _Topic())
+        topic.options = spec.options
+        topic.is_sync = bool(spec.options.get("sync", True))
 
     def close_topic(self, key: str) -> None:
         topic = self._topics.pop(key, None)
@@ -259,7 +262,7 @@ class MemoryChannel:
         if self._closed or self.is_draining:
             done(Refusal("unavailable", "the channel is being stopped"))
             return ()
-        is_sync = home.options.get("sync", True)
+        is_sync = home.is_sync
         if len(events) == 1 and not is_sync:
             return self._publish_one(home, events[0], done)
         plan = [(event, home.matching(event)) for event in events]
@@ -270,7 +273,7 @@ class MemoryChannel:
             done(Refusal("full", f"events of {self._settings.max_bytes} bytes wait already"))
             return ()
         keys = tuple([subscription.key for subscription in plan[-1][1]]) if plan else ()
-        self._take(plan, sizes, done, is_sync=bool(is_sync))
+        self._take(plan, sizes, done, is_sync=is_sync)
         return keys
 
     def _publish_one(self, home: _Topic, event: Event, done: Done) -> tuple[str, ...]:

@@ -245,6 +245,7 @@ class DataPlane:
             case "metrics":
                 return self._metrics()
             case "story":
+                self._signals.flush()
                 return self._signals.story.tell(arguments["event_id"], arguments["source"], self._explain)
             case "deadletters":
                 return [
@@ -272,6 +273,7 @@ class DataPlane:
 
     def _live(self) -> None:
         now = self._clock.now_ns()
+        self._signals.flush()
         lines = self._signals.story.since(self._seen_ns, _LIVE_LINES)
         self._seen_ns = now
         if lines:

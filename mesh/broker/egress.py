@@ -7,6 +7,7 @@ is handed to `dispatch.py`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from channels.api import Delivery
 from mesh.broker.dispatch import Dispatch
@@ -66,7 +67,7 @@ class Egress:
         block = event.block + event.passed if event.passed else event.block
         assert self._endpoint is not None
         self._endpoint.send(
-            self._lines, block, event.body, _Attempt(self, delivery, self._now_ns()), timeout_s=self._timeout_s
+            self._lines, block, event.body, partial(self.ended, delivery, self._now_ns()), timeout_s=self._timeout_s
         )
 
     def _unusual(self, delivery: Delivery) -> None:
@@ -78,7 +79,7 @@ class Egress:
             self._dispatch.inside(self._spec, delivery, self._now_ns())
             return
         event = delivery.event
-        attempt: Callable[[Outcome], None] = _Attempt(self, delivery, self._now_ns())
+        attempt: Callable[[Outcome], None] = partial(self.ended, delivery, self._now_ns())
         passed = event.passed
         if self._tracing is not None:
             passed, attempt = self._traced(delivery, attempt)
@@ -101,7 +102,8 @@ class Egress:
 
         return passed, ended
 
-    def ended(self, delivery: Delivery, outcome: Outcome, started_ns: int) -> None:
+    def ended(self, delivery: Delivery, started_ns: int, outcome: Outcome) -> None:
+        """The attempt that began at `started_ns` ended so. Bound by `partial`, which costs less than a closure or an object."""
         if type(outcome) is Answer and 200 <= outcome.status < 300 and not outcome.body and not outcome.headers:
             self._counters.delivered(
                 delivery.event,
@@ -113,20 +115,6 @@ class Egress:
             delivery.settle()
         else:
             self._dispatch.judge(self._spec, delivery, outcome, started_ns)
-
-
-class _Attempt:
-    """What the sender calls when the attempt has ended: cheaper than a closure with three cells."""
-
-    __slots__ = ("_delivery", "_egress", "_started_ns")
-
-    def __init__(self, egress: Egress, delivery: Delivery, started_ns: int) -> None:
-        self._egress = egress
-        self._delivery = delivery
-        self._started_ns = started_ns
-
-    def __call__(self, outcome: Outcome) -> None:
-        self._egress.ended(self._delivery, outcome, self._started_ns)
 
 
 def _endpoint(sender: Sender, target: Target | None) -> Endpoint | None:

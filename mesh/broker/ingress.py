@@ -84,7 +84,7 @@ class Ingress:
         now = self._now_ns()
         found = request.recognised
         if found is not None:
-            _, attributes, block, passed, _ = found
+            _, attributes, block, passed, _, _ = found
             event = Event(block, request.body, passed=passed, attributes=attributes)
             if route.topic.is_broker:
                 event.arrive(self._stamp(now))

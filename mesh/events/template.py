@@ -41,8 +41,8 @@ MAX_TEMPLATES = 256
 MAX_SHAPES = 1024
 
 
-Recognised = tuple[str, dict[str, str], bytes, bytes, int]
-"""What a head says: target, attributes, block and passed as in Event, and where the body begins. A plain tuple: it is made for
+Recognised = tuple[str, dict[str, str], bytes, bytes, int, str]
+"""What a head says: target, attributes, block and passed as in Event, where the body begins, and the head. A plain tuple: it is made for
 every event."""
 
 
@@ -91,7 +91,7 @@ class Template:
         for name, index in self._passed:
             passed += f"{name}: {groups[index]}\r\n".encode()
         attributes = dict(zip(self._attributes, groups[self._values]))  # noqa: B905 - as many by construction
-        return groups[0], attributes, data[begin : end_of(self._last) + 2], passed, end
+        return groups[0], attributes, data[begin : end_of(self._last) + 2], passed, end, head
 
 
 class Learner:

@@ -90,6 +90,8 @@ class Sender:
     async def aclose(self) -> None:
         """Close all connections; what is in flight ends as `reset`, what is sent from now on too."""
         self.is_closed = True
+        for pool in list(self._pools.values()):
+            pool.tick()
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
@@ -102,6 +104,8 @@ class Sender:
     def sweep(self) -> None:
         """Look at every deadline. Runs once a second until the sender is closed."""
         now = self.now = self.clock.monotonic()
+        for pool in list(self._pools.values()):
+            pool.tick()
         for connection in [one for one in self.connections if one.deadline <= now]:
             connection.expire()
 
@@ -125,13 +129,15 @@ class _Pool:
         "__weakref__",
         "_clock",
         "_context",
-        "_idle",
         "_sender",
         "_target",
         "_timeout_s",
         "familiar",
         "familiar_answer",
+        "idle",
+        "idle_until",
         "max_reply_bytes",
+        "now",
         "where",
     )
 
@@ -143,14 +149,15 @@ class _Pool:
         self._context = context
         self._clock = sender.clock.monotonic
         self._timeout_s = sender.settings.request_timeout_s
-        self._idle: dict[Connection, None] = {}
+        self.idle: dict[Connection, None] = {}
+        self.tick()
         self.familiar = b""
         """The last answer that was whole in one piece, kept alive, and one of the shared bodiless ones; and what it means."""
         self.familiar_answer = BARE[204]
 
     def send(self, data: bytes, on_outcome: OnOutcome, timeout_s: float) -> None:
         deadline = self._clock() + (timeout_s or self._timeout_s)
-        idle = self._idle
+        idle = self.idle
         while idle:
             if idle.popitem()[0].start(data, on_outcome, deadline):
                 return
@@ -178,11 +185,10 @@ class _Pool:
         else:
             self._sender.dialing.pop(connection, None)
 
-    def idle_deadline(self) -> float:
-        return -1.0 if self._sender.is_closed else self._sender.now + IDLE_S
-
-    def keep(self, connection: Connection) -> None:
-        self._idle[connection] = None
+    def tick(self) -> None:
+        """Bring the coarse times up to date: once a second, so that no request asks the clock for them."""
+        self.now = self._sender.now
+        self.idle_until = 0.0 if self._sender.is_closed else self.now + IDLE_S
 
     def learn(self, data: bytes, outcome: Outcome) -> None:
         """An answer was read from `data` alone."""
@@ -190,17 +196,17 @@ class _Pool:
             self.familiar, self.familiar_answer = data, outcome
 
     def lost(self, connection: Connection) -> None:
-        self._idle.pop(connection, None)
+        self.idle.pop(connection, None)
         self._sender.connections.discard(connection)
         task = self._sender.dialing.pop(connection, None)
         if task is not None:
             task.cancel()
 
-    def now(self) -> float:
-        return self._sender.now
-
     def deliver(self, on_outcome: OnOutcome, outcome: Outcome) -> None:
         try:
             on_outcome(outcome)
         except Exception as exc:  # noqa: BLE001 - raising into the transport would cost a healthy connection
-            self._sender.loop.call_exception_handler({"message": "an outcome callback raised", "exception": exc})
+            self.failed(exc)
+
+    def failed(self, exc: Exception) -> None:
+        self._sender.loop.call_exception_handler({"message": "an outcome callback raised", "exception": exc})

@@ -126,7 +126,7 @@ class Connection(asyncio.Protocol):
         if template is not None and self._phase == _IDLE and self._current is None and not (self._rest or self._choked):
             found = template.recognise(data)
             if found is not None and len(data) - found[4] <= intake.settings.max_event_bytes:
-                self._hand_over(Request.of(self, found, data))
+                self._hand_over(Request(self, b"POST", found[0].encode(), None, found, data[found[4] :], True))  # noqa: FBT003
                 return
         if self._phase >= _ENDED:
             self._size += len(data)
@@ -455,7 +455,7 @@ class Connection(asyncio.Protocol):
         if self._upgrading:
             return
         body, self._body = bytes(self._body), b""
-        self._waiting.append(Request(self, self._method, self._target, self._headers, body, self._keep_alive))
+        self._waiting.append(Request(self, self._method, self._target, self._headers, None, body, self._keep_alive))
         self._headers = _NO_HEADERS
         self._size = 0
         self._continue_due = False

@@ -40,11 +40,12 @@ class Home(Protocol):
     def learn(self, data: bytes, outcome: Outcome) -> None:
         """This outcome was read from `data` alone, which the connection outlived."""
 
-    def idle_deadline(self) -> float:
-        """When a connection that becomes idle now is to be closed; -inf: at once."""
-
-    def keep(self, connection: Connection) -> None:
-        """The connection is free for the next request."""
+    now: float
+    """Monotonic time, coarse."""
+    idle_until: float
+    """When a connection that becomes idle now is to be closed; 0: at once."""
+    idle: dict[Connection, None]
+    """The connections that are free for the next request."""
 
     def resend(self, data: bytes, on_outcome: OnOutcome, deadline: float) -> None:
         """Send on a new connection what a stale one did not take."""
@@ -52,11 +53,11 @@ class Home(Protocol):
     def lost(self, connection: Connection) -> None:
         """The connection is gone."""
 
-    def now(self) -> float:
-        """Monotonic time, coarse."""
-
     def deliver(self, on_outcome: OnOutcome, outcome: Outcome) -> None:
         """Call back; an error in there is reported, never raised."""
+
+    def failed(self, exc: Exception) -> None:
+        """A callback raised: report it."""
 
 
 class _StopError(Exception):
@@ -117,7 +118,7 @@ class Connection(asyncio.Protocol):
         self._on_outcome = on_outcome
         self.deadline = deadline
         self._reused = True
-        self._sent_at = self._home.now()
+        self._sent_at = self._home.now
         transport.write(data)
         return True
 
@@ -170,7 +171,7 @@ class Connection(asyncio.Protocol):
             return
         if phase == _BODY:
             self._call_back(self._answer(cut=exc is not None or not self._ends_with_connection()))
-        elif phase == _SENT and self._reused and self._home.now() - self._sent_at <= STALE_S:
+        elif phase == _SENT and self._reused and self._home.now - self._sent_at <= STALE_S:
             # The server closed a kept-alive connection while our request was on its way: not one byte of an answer, at
             # once. It says nothing about the event, so it is no attempt, and the request goes out again on a fresh
             # connection, once. Had the server taken it all the same, the event arrives twice: at least once allows
@@ -201,9 +202,12 @@ class Connection(asyncio.Protocol):
                 on_outcome, self._on_outcome = self._on_outcome, None
                 self._phase = _IDLE
                 self._data = b""
-                home.keep(self)
+                home.idle[self] = None
                 if on_outcome is not None:
-                    home.deliver(on_outcome, home.familiar_answer)
+                    try:
+                        on_outcome(home.familiar_answer)
+                    except Exception as exc:  # noqa: BLE001 - raising here would cost a healthy connection
+                        home.failed(exc)
                 return
             self._phase = _HEAD
             self._data = b""
@@ -278,7 +282,7 @@ class Connection(asyncio.Protocol):
             return
         self._phase = _SENT
         self._raw = 0
-        self._sent_at = self._home.now()
+        self._sent_at = self._home.now
         transport.write(self._data)
 
     def _give_up(self, why: str) -> NoReturn:
@@ -306,7 +310,7 @@ class Connection(asyncio.Protocol):
         on_outcome, self._on_outcome = self._on_outcome, None
         if self._keep_alive and self._is_clean and self._goes_on():
             self._phase = _IDLE
-            self._home.keep(self)
+            self._home.idle[self] = None
         else:
             self._phase = _GONE
             self._parser = None
@@ -319,7 +323,7 @@ class Connection(asyncio.Protocol):
     def _goes_on(self) -> bool:
         """The connection stays for the next request; sets until when."""
         transport = self._transport
-        self.deadline = deadline = self._home.idle_deadline()
+        self.deadline = deadline = self._home.idle_until
         return (
             transport is not None
             and not transport.is_closing()

@@ -47,7 +47,7 @@ class Request:
     read from the bytes when somebody asks).
     """
 
-    __slots__ = ("_connection", "_headers", "_raw", "body", "keep_alive", "method", "peer", "recognised", "target")
+    __slots__ = ("_connection", "_headers", "body", "keep_alive", "method", "peer", "recognised", "target")
 
     def __init__(
         self,
@@ -55,35 +55,26 @@ class Request:
         method: bytes,
         target: bytes,
         headers: list[tuple[bytes, bytes]] | None,
+        recognised: Recognised | None,
         body: bytes,
-        keep_alive: bool,  # noqa: FBT001 - one call site, on the hot path
+        keep_alive: bool,  # noqa: FBT001 - two call sites, on the hot path
     ) -> None:
         self._connection: Conversation | None = connection
         self.method = method
         self.target = target
         self._headers = headers
-        self._raw = b""
+        self.recognised = recognised
         self.body = body
         self.keep_alive = keep_alive
         self.peer = connection.peer
-        self.recognised: Recognised | None = None
-
-    @classmethod
-    def of(cls, connection: Conversation, found: Recognised, data: bytes) -> Request:
-        """A request whose head a template recognised; `data` is all of it."""
-        request = cls(connection, b"POST", found[0].encode(), None, data[found[4] :], True)  # noqa: FBT003
-        request.recognised = found
-        request._raw = data
-        return request
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Names in lower case, values stripped, in order; no value holds CR, LF or NUL."""
         if self._headers is None:
             assert self.recognised is not None
-            lines = self._raw[: self.recognised[4] - 4].split(b"\r\n")[1:]
-            pairs = [line.partition(b":") for line in lines]
-            self._headers = [(name.lower(), value.strip()) for name, _, value in pairs]
+            pairs = [line.partition(":") for line in self.recognised[5][:-4].split("\r\n")[1:]]
+            self._headers = [(name.lower().encode(), value.strip().encode()) for name, _, value in pairs]
         return self._headers
 
     def respond(self, status: int, body: bytes = b"", *, headers: bytes = b"", content_type: bytes = TEXT) -> None:

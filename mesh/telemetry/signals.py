@@ -10,12 +10,14 @@ from typing import Any
 
 from mesh.events.event import Event
 from mesh.telemetry.snapshot import BUCKETS_S, MetricsSnapshot
-from mesh.telemetry.story import Story
+from mesh.telemetry.story import Entry, Story
 
 Log = Callable[[str, str, Mapping[str, Any]], None]
 """(level, constant message, fields)."""
 
 OTHER = "other"
+FLUSH_AT = 256
+"""Notes that wait to be counted hold their events in memory: at most so many."""
 _STAT = len(BUCKETS_S) + 1
 
 
@@ -41,7 +43,7 @@ class Stat:
 class EgressSignals:
     """What one subscription counts. Fetched once with `Signals.egress`, so that a delivery costs no lookup by name."""
 
-    __slots__ = ("_now_ns", "_owner", "_usual", "attempts", "buried", "delivered_count", "key", "latency", "process")
+    __slots__ = ("_now_ns", "_owner", "_pending", "attempts", "buried", "delivered_count", "key", "latency", "process")
 
     def __init__(self, key: str, owner: Signals, now_ns: Callable[[], int]) -> None:
         self.key = key
@@ -51,25 +53,26 @@ class EgressSignals:
         self.latency: dict[tuple[str, int], Stat] = {}
         self.process = Stat()
         self._owner = owner
+        self._pending = owner.pending
         self._now_ns = now_ns
-        self._usual = owner.story.usual
 
     def delivered(self, event: Event, *, attempt: int, status: int, started_ns: int, arrived_ns: int) -> None:
-        """The subscriber took it. Per event: the hot path."""
+        """The subscriber took it. Per event: only noted here, counted by `Signals.flush`."""
         now = self._now_ns()
-        seconds = (now - started_ns) / 1e9
+        pending = self._pending
+        pending.append((now, self, event, attempt, status, now - started_ns, started_ns - arrived_ns))
+        if len(pending) >= FLUSH_AT:
+            self._owner.flush()
+
+    def count_delivered(self, note: tuple[Any, ...]) -> Entry:
+        """Count what `delivered` noted; returns the entry for the story."""
+        now, _, event, attempt, status, took_ns, waited_ns = note
+        seconds = took_ns / 1e9
         event_type = event.attributes["type"]
-        stat = self.latency.get((event_type, status)) or self.stat(event_type, status)
-        stat.count += 1
-        stat.total_s += seconds
-        stat.buckets[bisect_left(BUCKETS_S, seconds)] += 1
-        waited = (started_ns - arrived_ns) / 1e9
-        stat = self.process
-        stat.count += 1
-        stat.total_s += waited
-        stat.buckets[bisect_left(BUCKETS_S, waited)] += 1
+        (self.latency.get((event_type, status)) or self.stat(event_type, status)).observe(seconds)
+        self.process.observe(waited_ns / 1e9)
         self.delivered_count += 1
-        self._usual((now, "delivered", self.key, event.block, attempt, status, seconds))
+        return (now, "delivered", self.key, event.block, attempt, status, seconds)
 
     def stat(self, event_type: str, status: int) -> Stat:
         key = (self._owner.type_label(event_type), status)
@@ -96,6 +99,7 @@ class Signals:
         tag_event_types: bool = True,
     ) -> None:
         self.story = Story(story_events)
+        self.pending: list[tuple[Any, ...]] = []
         self.log = log
         self._now_ns = now_ns
         self._max_types = max_event_types
@@ -123,19 +127,30 @@ class Signals:
             label = self._labels[event_type] = event_type
         return label
 
-    # Per event: the hot path.
+    # Per event: noted at once, counted a few hundred at a time. Counting is a loop over warm code then, instead of a detour
+    # through cold code for each event (measured 2026-11-25: 3 µs of 36 an event).
 
     def accepted(self, topic: str, event: Event, matched: tuple[str, ...], *, at_ns: int) -> None:
         """It is safe and was answered 202."""
-        now = self._now_ns()
-        seconds = (now - at_ns) / 1e9
-        event_type = event.attributes["type"]
-        key = (topic, self._labels.get(event_type) or self.type_label(event_type), 202)
-        stat = self._ingress.get(key) or self._ingress.setdefault(key, Stat())
-        stat.count += 1
-        stat.total_s += seconds
-        stat.buckets[bisect_left(BUCKETS_S, seconds)] += 1
-        self.story.usual((at_ns, "accepted", topic, event.block, matched, 202, seconds))
+        pending = self.pending
+        pending.append((at_ns, None, event, topic, matched, self._now_ns() - at_ns))
+        if len(pending) >= FLUSH_AT:
+            self.flush()
+
+    def flush(self) -> None:
+        """Count all that was noted. Called at every FLUSH_AT notes, and before anybody looks."""
+        notes = self.pending.copy()
+        self.pending.clear()
+        self.story.usual(
+            [self._count_accepted(note) if note[1] is None else note[1].count_delivered(note) for note in notes]
+        )
+
+    def _count_accepted(self, note: tuple[Any, ...]) -> Entry:
+        at_ns, _, event, topic, matched, took_ns = note
+        seconds = took_ns / 1e9
+        key = (topic, self.type_label(event.attributes["type"]), 202)
+        (self._ingress.get(key) or self._ingress.setdefault(key, Stat())).observe(seconds)
+        return (at_ns, "accepted", topic, event.block, matched, 202, seconds)
 
     # When something is not as it should be.
 
@@ -225,6 +240,7 @@ class Signals:
     def snapshot(
         self, *, subscriptions: list[tuple[str, str, int, int, int, int]], gauges: dict[str, float]
     ) -> MetricsSnapshot:
+        self.flush()
         attempts: dict[tuple[str, str], int] = {}
         for key, each in self._egress.items():
             attempts[key, "delivered"] = each.delivered_count

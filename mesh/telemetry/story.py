@@ -7,7 +7,7 @@ the trouble (refused, failed, retried, replied, buried), so that heavy traffic d
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -31,13 +31,15 @@ def timestamp(at_ns: int) -> str:
 class Story:
     """The rings. `size` entries each; older ones are forgotten."""
 
-    __slots__ = ("_trouble", "_usual", "trouble", "usual")
+    __slots__ = ("_trouble", "_usual", "trouble")
 
     def __init__(self, size: int) -> None:
         self._usual: deque[Entry] = deque(maxlen=size)
         self._trouble: deque[Entry] = deque(maxlen=size)
-        self.usual = self._usual.append
         self.trouble = self._trouble.append
+
+    def usual(self, entries: Iterable[Entry]) -> None:
+        self._usual.extend(entries)
 
     @property
     def size(self) -> int:

@@ -203,8 +203,9 @@ class MemoryHome:
     max_reply_bytes = SETTINGS.max_reply_bytes
 
     def __init__(self) -> None:
-        self.kept = 0
-        self.outcomes: list[Outcome] = []
+        self.now = 0.0
+        self.idle_until = 1.0
+        self.idle: dict[Outbound, None] = {}
         self.familiar = b""
         self.familiar_answer = BARE[204]
 
@@ -212,20 +213,14 @@ class MemoryHome:
         if isinstance(outcome, Answer) and outcome is BARE.get(outcome.status):
             self.familiar, self.familiar_answer = data, outcome
 
-    def idle_deadline(self) -> float:
-        return 1.0
-
-    def keep(self, connection: Outbound) -> None:
-        self.kept += 1
-
     def resend(self, data: bytes, on_outcome: OnOutcome, deadline: float) -> None:
         raise AssertionError("the connection was never used before")
 
     def lost(self, connection: Outbound) -> None:
         pass
 
-    def now(self) -> float:
-        return 0.0
+    def failed(self, exc: Exception) -> None:
+        raise exc
 
     def deliver(self, on_outcome: OnOutcome, outcome: Outcome) -> None:
         on_outcome(outcome)

@@ -37,13 +37,14 @@ def test_the_usual_head_is_recognised() -> None:
     data = request(GOOD)
     found = TEMPLATE.recognise(data)
     assert found is not None
-    target, attributes, block, passed, start = found
+    target, attributes, block, passed, start, head = found
     (event,) = ordinary(data) or ()
     assert target == "/ns/b"
     assert attributes == dict(event.attributes)
     assert dict(Event(block, b"").attributes) == attributes
     assert passed == event.passed == b"traceparent: 00-ab-cd-01\r\n"
     assert data[start:] == b"{}"
+    assert head.encode() == data[:start]
 
 
 CHANGES = st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=12)
