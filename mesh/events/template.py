@@ -10,7 +10,8 @@ match (a percent sign, a 31st of a month, another version, anything odd) goes th
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
 
 from mesh.events.extensions import ARRIVAL_TIME, PASSED_HEADERS, PASSED_PREFIXES, TTL
 
@@ -49,7 +50,7 @@ every event."""
 class Template:
     """Made from the header names of a head that the parser accepted, in order and as they were spelt."""
 
-    __slots__ = ("_attributes", "_before", "_last", "_length", "_match", "_passed", "_values")
+    __slots__ = ("_attributes", "_length", "_match", "_passed", "_runs", "_values")
 
     def __init__(self, names: Sequence[str]) -> None:
         """Raises ValueError where heads with these names cannot be recognised this way."""
@@ -63,12 +64,9 @@ class Template:
         found = set(self._attributes)
         if not found >= _REQUIRED or {TTL, ARRIVAL_TIME} & found or len(found) != len(attributes):
             raise ValueError("not the names of a plain event")
-        first, last = attributes[0][0], attributes[-1][0]
-        if last - first + 1 != len(attributes):
-            raise ValueError("the attributes do not stand together")
-        self._values = slice(first - 1, last)
-        # Where the lines of the attributes begin: behind the value of the header before them, or behind the request line.
-        self._before, self._last = first - 1, last
+        # The groups that are attributes, and the lines to keep: from behind one header's value to behind another's.
+        self._values = itemgetter(*[index - 1 for index, _ in attributes])
+        self._runs = tuple(_runs([index for index, _ in attributes]))
         self._length = lower.index("content-length") + 1
         self._passed = tuple((low, index) for index, low in enumerate(lower, start=1) if _is_passed(low.encode()))
 
@@ -86,12 +84,26 @@ class Template:
         if end + int(groups[self._length]) != len(data):
             return None
         end_of = match.end
-        begin = end_of(self._before) + 2 if self._before > 1 else data.find(b"\r\n") + 2
+        runs = [
+            data[(end_of(before) if before > 1 else data.find(b"\r\n")) + 2 : end_of(last) + 2]
+            for before, last in self._runs
+        ]
         passed = b""
         for name, index in self._passed:
             passed += f"{name}: {groups[index]}\r\n".encode()
-        attributes = dict(zip(self._attributes, groups[self._values]))  # noqa: B905 - as many by construction
-        return groups[0], attributes, data[begin : end_of(self._last) + 2], passed, end, head
+        attributes = dict(zip(self._attributes, self._values(groups)))  # noqa: B905 - as many by construction
+        return groups[0], attributes, runs[0] if len(runs) == 1 else b"".join(runs), passed, end, head
+
+
+def _runs(indices: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Groups that stand together, as (the group before the first, the last)."""
+    first = last = indices[0]
+    for index in indices[1:]:
+        if index != last + 1:
+            yield first - 1, last
+            first = index
+        last = index
+    yield first - 1, last
 
 
 class Learner:

@@ -81,6 +81,17 @@ def test_damaged_bytes_are_never_taken_for_something_else(junk: bytes, at: int, 
         )
 
 
+def test_attributes_need_not_stand_together() -> None:
+    order = [4, 0, 10, 2, 3, 7, 1, 8, 9, 5, 6]
+    names, values = [NAMES[i] for i in order], [GOOD[i] for i in order]
+    data = request(values, names=names)
+    found = Template(names).recognise(data)
+    (event,) = ordinary(data) or ()
+    assert found is not None
+    assert found[1] == dict(event.attributes) == dict(Event(found[2], b"").attributes)
+    assert found[3] == event.passed
+
+
 def test_odd_requests_go_the_ordinary_way() -> None:
     good = request(GOOD)
     assert TEMPLATE.recognise(good + b"x") is None  # a second request behind it
