@@ -14,6 +14,7 @@ from mesh.http.dial import Dialer, unreachable
 from mesh.http.identity import client_context
 from mesh.http.outbound import BARE, IDLE_S, Connection, OnOutcome
 from mesh.http.target import Target, parse_target
+from mesh.http.turns import Calls, Outbox
 from mesh.http.wire import SWEEP_S, Clock
 from mesh.settings import HttpSettings
 
@@ -66,6 +67,8 @@ class Sender:
         self.loop = loop
         self.now = clock.monotonic()
         self.is_closed = False
+        self.outbox = Outbox(loop.call_soon)
+        self.calls = Calls(loop.call_soon, self.failed)
         self.dialer = Dialer(clock, loop, connect_timeout_s=settings.connect_timeout_s)
         self.dialing: dict[Connection, asyncio.Task[None]] = {}
         self.connections: set[Connection] = set()
@@ -101,6 +104,10 @@ class Sender:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.dialer.aclose()
 
+    def failed(self, exc: Exception) -> None:
+        """A callback raised."""
+        self.loop.call_exception_handler({"message": "an outcome callback raised", "exception": exc})
+
     def sweep(self) -> None:
         """Look at every deadline. Runs once a second until the sender is closed."""
         now = self.now = self.clock.monotonic()
@@ -132,12 +139,14 @@ class _Pool:
         "_sender",
         "_target",
         "_timeout_s",
+        "calls",
         "familiar",
         "familiar_answer",
         "idle",
         "idle_until",
         "max_reply_bytes",
         "now",
+        "outbox",
         "where",
     )
 
@@ -150,6 +159,8 @@ class _Pool:
         self._clock = sender.clock.monotonic
         self._timeout_s = sender.settings.request_timeout_s
         self.idle: dict[Connection, None] = {}
+        self.outbox = sender.outbox
+        self.calls = sender.calls
         self.tick()
         self.familiar = b""
         """The last answer that was whole in one piece, kept alive, and one of the shared bodiless ones; and what it means."""
@@ -206,7 +217,4 @@ class _Pool:
         try:
             on_outcome(outcome)
         except Exception as exc:  # noqa: BLE001 - raising into the transport would cost a healthy connection
-            self.failed(exc)
-
-    def failed(self, exc: Exception) -> None:
-        self._sender.loop.call_exception_handler({"message": "an outcome callback raised", "exception": exc})
+            self._sender.failed(exc)

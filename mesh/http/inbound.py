@@ -126,7 +126,10 @@ class Connection(asyncio.Protocol):
         if template is not None and self._phase == _IDLE and self._current is None and not (self._rest or self._choked):
             found = template.recognise(data)
             if found is not None and len(data) - found[4] <= intake.settings.max_event_bytes:
-                self._hand_over(Request(self, b"POST", found[0].encode(), None, found, data[found[4] :], True))  # noqa: FBT003
+                request = Request(self, b"POST", found[0].encode(), None, found, data[found[4] :], True)  # noqa: FBT003
+                self._current = request
+                self.deadline = math.inf
+                intake.take(request)
                 return
         if self._phase >= _ENDED:
             self._size += len(data)
@@ -171,10 +174,11 @@ class Connection(asyncio.Protocol):
     def drain(self) -> None:
         """Close if idle; otherwise the answer that is due will say `connection: close`."""
         if not self.is_busy and self._phase == _IDLE:
-            self._transport.close()
+            self.close()
 
     def close(self) -> None:
         """Close once what was answered is written."""
+        self.intake.flush()
         self._transport.close()
 
     def abort(self) -> None:
@@ -192,7 +196,7 @@ class Connection(asyncio.Protocol):
         elif self._phase == _BODY:
             self._refuse(Refusal(408, "body_timeout", "the body of the request took too long"))
         else:
-            self._transport.close()
+            self.close()
 
     # --- answering ---
 
@@ -205,8 +209,10 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport.is_closing():
             return
-        transport.write(data)
+        intake = self.intake
+        intake.write(transport, data)
         if close:
+            intake.flush()
             self._rest = b""
             # Where no more than this request was read, there is nothing to wait for.
             if self._waiting or self._phase != _ENDED:
@@ -247,7 +253,7 @@ class Connection(asyncio.Protocol):
                 self._end_refused(self._refusal)
             elif self._eof:
                 self._phase = _LINGERING
-                self._transport.close()
+                self.close()
             else:
                 if self._continue_due:
                     self._continue_due = False
@@ -271,14 +277,10 @@ class Connection(asyncio.Protocol):
     def _hand_over(self, request: Request) -> None:
         self._current = request
         self.deadline = math.inf
-        self.intake.stats.requests += 1
-        try:
-            self.intake.handler(request)
-        except Exception as exc:  # noqa: BLE001 - a bug in a handler is answered 500; others' requests go on
-            self.intake.on_error(exc)
-            request.respond(500, b"internal error\n")
+        self.intake.handle(request)
 
     def _write(self, data: bytes) -> None:
+        self.intake.flush()
         if not self._transport.is_closing():
             self._transport.write(data)
 

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, Protocol, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from mesh.delivery.outcome import Answer, Outcome, Unreachable
+from mesh.http.turns import Calls, Outbox
 
 MAX_HEAD_BYTES = 65_536
 MAX_FAMILIAR = 1024
@@ -44,6 +45,8 @@ class Home(Protocol):
     """Monotonic time, coarse."""
     idle_until: float
     """When a connection that becomes idle now is to be closed; 0: at once."""
+    outbox: Outbox
+    calls: Calls
     idle: dict[Connection, None]
     """The connections that are free for the next request."""
 
@@ -55,9 +58,6 @@ class Home(Protocol):
 
     def deliver(self, on_outcome: OnOutcome, outcome: Outcome) -> None:
         """Call back; an error in there is reported, never raised."""
-
-    def failed(self, exc: Exception) -> None:
-        """A callback raised: report it."""
 
 
 class _StopError(Exception):
@@ -118,8 +118,9 @@ class Connection(asyncio.Protocol):
         self._on_outcome = on_outcome
         self.deadline = deadline
         self._reused = True
-        self._sent_at = self._home.now
-        transport.write(data)
+        home = self._home
+        self._sent_at = home.now
+        home.outbox.write(transport, data)
         return True
 
     def fail(self, outcome: Outcome) -> None:
@@ -204,10 +205,7 @@ class Connection(asyncio.Protocol):
                 self._data = b""
                 home.idle[self] = None
                 if on_outcome is not None:
-                    try:
-                        on_outcome(home.familiar_answer)
-                    except Exception as exc:  # noqa: BLE001 - raising here would cost a healthy connection
-                        home.failed(exc)
+                    home.calls.add(on_outcome, home.familiar_answer)
                 return
             self._phase = _HEAD
             self._data = b""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
 from mesh.events.template import Learner, Recognised
 from mesh.http.framing import Refusal
+from mesh.http.turns import CallSoon, Outbox
 from mesh.http.wire import SWEEP_S, TEXT, Clock, answer_bytes, date_line
 from mesh.settings import HttpSettings
 
@@ -144,6 +146,9 @@ class Intake:
         self.on_error = on_error
         self.limit_of = limit_of
         self.stats = Stats()
+        self._batch: list[Request] = []
+        self._call_soon: CallSoon | None = None
+        self._outbox: Outbox | None = None
         self.connections: set[Conversation] = set()
         self.lingering: set[Conversation] = set()
         self.on_lost: Callable[[], None] | None = None
@@ -153,6 +158,53 @@ class Intake:
         self.idle_wait = settings.idle_timeout_s + SWEEP_S
         self._clock = clock
         self.tick()
+
+    def work_in_turns(self, call_soon: CallSoon) -> None:
+        """From now on requests are handled, and answers written, together at the end of each turn of the loop."""
+        self._call_soon = call_soon
+        self._outbox = Outbox(call_soon)
+
+    def take(self, request: Request) -> None:
+        """Have it handled in this turn."""
+        if self._call_soon is None:
+            self.handle(request)
+            return
+        self._batch.append(request)
+        if len(self._batch) == 1:
+            self._call_soon(self._handle_all)
+
+    def _handle_all(self) -> None:
+        batch, self._batch = self._batch, []
+        self.stats.requests += len(batch)
+        handler = self.handler
+        for request in batch:
+            try:
+                handler(request)
+            except Exception as exc:  # noqa: BLE001 - as in `handle`
+                self._failed(request, exc)
+
+    def handle(self, request: Request) -> None:
+        """Have it handled now."""
+        self.stats.requests += 1
+        try:
+            self.handler(request)
+        except Exception as exc:  # noqa: BLE001 - a bug in a handler is answered 500; others' requests go on
+            self._failed(request, exc)
+
+    def _failed(self, request: Request, exc: Exception) -> None:
+        self.on_error(exc)
+        request.respond(500, b"internal error\n")
+
+    def write(self, transport: asyncio.Transport, data: bytes) -> None:
+        if self._outbox is None:
+            transport.write(data)
+        else:
+            self._outbox.write(transport, data)
+
+    def flush(self) -> None:
+        """Write what waits for the end of the turn: before anything that must come after it."""
+        if self._outbox is not None:
+            self._outbox.flush()
 
     def tick(self) -> None:
         """Bring the coarse time up to date: deadlines and Date headers are made from it, so that no request asks the clock."""

@@ -100,6 +100,7 @@ class HttpServer:
     def stop_accepting(self) -> None:
         """Begin to drain: no new connections, idle ones are closed, the others end with their next answer."""
         self._intake.draining = True
+        self._intake.flush()
         for server in self._servers:
             server.close()
         for connection in list(self._intake.connections):
@@ -151,6 +152,7 @@ class HttpServer:
             await self._changed.wait()
 
     def _started(self, server: asyncio.AbstractServer) -> None:
+        self._intake.work_in_turns(asyncio.get_running_loop().call_soon)
         self._servers.append(server)
         if self._sweeper is None:
             self._again()

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from mesh.resources import annotations as ours
-from mesh.resources import eventing, messaging, sources
+from mesh.resources import eventing, flows, messaging, sources
 from mesh.resources.core import ConfigMap, Namespace, Service
 from mesh.resources.documents import Document, read_documents
 from mesh.resources.duck import Destination, Flaw, KReference, Spec, drop_nulls, unknown_fields
@@ -278,7 +278,7 @@ def _shape_message(detail: ErrorDetails, where: str, model: type[Spec]) -> tuple
         return f"expected {_literals(detail)}, got {shown(given)}", ""
     if kind in ("list_type", "bool_type"):
         return f"expected {'a list' if kind == 'list_type' else 'true or false'}, got {shown(given)}", ""
-    if isinstance(given, str) and "://" in given and _model_at(model, detail["loc"]) is Destination:
+    if isinstance(given, str) and "://" in given and _is_destination(_model_at(model, detail["loc"])):
         return f"expected a mapping, got {shown(given)}", f"write `uri: {given}` below it"
     return f"expected a mapping, got {shown(given)}", ""
 
@@ -300,7 +300,7 @@ def _unknown_hint(location: tuple[int | str, ...], model: type[Spec]) -> str:
     parent = _model_at(model, location[:-1])
     if parent is eventing.TriggerFilter and name in _DIALECTS:
         return "filter has attributes only; dialects such as cesql stand in the list spec.filters"
-    if parent is Destination and name in KReference.model_fields:
+    if _is_destination(parent) and name in KReference.model_fields:
         return "a reference belongs under `ref`"
     return did_you_mean(name, parent.model_fields) if parent is not None else ""
 
@@ -309,9 +309,15 @@ def _model_at(model: type[Spec], location: tuple[int | str, ...]) -> type[Spec] 
     """The model class that a location within a spec is read with."""
     current: type[Spec] | None = model
     for step in location:
+        if isinstance(step, int):  # the fields of a list are those of its items
+            continue
         info = current.model_fields.get(str(step)) if current is not None else None
         current = _spec_in(info.annotation) if info is not None else None
     return current
+
+
+def _is_destination(model: type[Spec] | None) -> bool:
+    return model is not None and issubclass(model, Destination)
 
 
 def _spec_in(annotation: object) -> type[Spec] | None:
@@ -361,6 +367,16 @@ def _subscription(head: _Head, found: _Found) -> Resource:
     return messaging.Subscription(**_parts(head, found), spec=spec)
 
 
+def _sequence(head: _Head, found: _Found) -> Resource:
+    spec = _spec_of(flows.SequenceSpec, head, found)
+    return flows.Sequence(**_parts(head, found), spec=spec)
+
+
+def _parallel(head: _Head, found: _Found) -> Resource:
+    spec = _spec_of(flows.ParallelSpec, head, found)
+    return flows.Parallel(**_parts(head, found), spec=spec)
+
+
 def _ping(head: _Head, found: _Found) -> Resource:
     spec = _spec_of(sources.PingSourceSpec, head, found)
     return sources.PingSource(**_parts(head, found), spec=spec)
@@ -391,5 +407,7 @@ _READERS: dict[tuple[str, str], Callable[[_Head, _Found], Resource]] = {
     (messaging.GROUP, "InMemoryChannel"): _backing,
     (messaging.GROUP, "Subscription"): _subscription,
     (messaging.KNIT_GROUP, "LogChannel"): _backing,
+    (flows.GROUP, "Sequence"): _sequence,
+    (flows.GROUP, "Parallel"): _parallel,
     (sources.GROUP, "PingSource"): _ping,
 }

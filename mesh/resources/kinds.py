@@ -14,6 +14,8 @@ SERVED: dict[tuple[str, str], tuple[str, ...]] = {
     ("messaging.knative.dev", "InMemoryChannel"): ("v1",),
     ("messaging.knative.dev", "Subscription"): ("v1",),
     ("messaging.knit.dev", "LogChannel"): ("v1alpha1",),
+    ("flows.knative.dev", "Sequence"): ("v1",),
+    ("flows.knative.dev", "Parallel"): ("v1",),
     ("sources.knative.dev", "PingSource"): ("v1", "v1beta2"),
 }
 """(group, kind) → versions that are read, the best one first."""
@@ -29,8 +31,6 @@ LATER = frozenset(
         ("messaging.knative.dev", "KafkaChannel"),
         ("messaging.knative.dev", "NatsJetStreamChannel"),
         ("messaging.cloud.google.com", "Channel"),
-        ("flows.knative.dev", "Sequence"),
-        ("flows.knative.dev", "Parallel"),
         ("sources.knative.dev", "ApiServerSource"),
         ("sources.knative.dev", "ContainerSource"),
         ("sources.knative.dev", "SinkBinding"),
@@ -53,7 +53,7 @@ LATER = frozenset(
 )
 """Knative's kinds that come with another version."""
 
-ADDRESSABLE = frozenset({"Broker", "Channel", "InMemoryChannel", "LogChannel"})
+ADDRESSABLE = frozenset({"Broker", "Channel", "InMemoryChannel", "LogChannel", "Sequence", "Parallel"})
 CHANNELS = frozenset({("messaging.knative.dev", "InMemoryChannel"), ("messaging.knit.dev", "LogChannel")})
 """Channels that hold events: what a template may name."""
 NOT_SERVED = "not served yet by this version"

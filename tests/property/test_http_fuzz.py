@@ -19,6 +19,7 @@ from mesh.http.inbound import Connection as Inbound
 from mesh.http.outbound import BARE, OnOutcome
 from mesh.http.outbound import Connection as Outbound
 from mesh.http.request import Intake, Request
+from mesh.http.turns import Calls, Outbox
 from mesh.settings import HttpSettings
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -206,6 +207,8 @@ class MemoryHome:
         self.now = 0.0
         self.idle_until = 1.0
         self.idle: dict[Outbound, None] = {}
+        self.outbox = Outbox(lambda flush: flush())
+        self.calls = Calls(lambda run: run(), fail)
         self.familiar = b""
         self.familiar_answer = BARE[204]
 
@@ -218,9 +221,6 @@ class MemoryHome:
 
     def lost(self, connection: Outbound) -> None:
         pass
-
-    def failed(self, exc: Exception) -> None:
-        raise exc
 
     def deliver(self, on_outcome: OnOutcome, outcome: Outcome) -> None:
         on_outcome(outcome)
