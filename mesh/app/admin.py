@@ -87,8 +87,12 @@ class Admin:
         steps += self._mesh.emissions(event_id, source)
         steps.sort(key=lambda step: str(step["at"]))
         events = {(step["event"]["source"], step["event"]["type"]): step["event"] for step in steps}
+        origins = self._mesh.origins()
         for step in steps:
             step.pop("event")
+            origin = origins.get(step.get("subscription", ""))
+            if origin:
+                step["origin"] = origin
         return {"id": event_id, "events": list(events.values()), "steps": steps}
 
     async def dead_letters(self) -> Sequence[Mapping[str, Any]]:

@@ -323,6 +323,11 @@ class Mesh:
                 )
         return steps
 
+    def origins(self) -> dict[str, str]:
+        """Subscription key → what in whose resource it is, of those that have no resource of their own."""
+        topics = self.snapshot.plan.topics if self.snapshot is not None else ()
+        return {egress.key: egress.origin for topic in topics for egress in topic.egresses if egress.origin}
+
     # The end.
 
     def _signalled(self) -> None:

@@ -233,13 +233,13 @@ class Dispatch:
 
     def _give_up(self, spec: Egress, delivery: Delivery, error: Leg) -> None:
         if spec.dead_letter is None:
-            self._bury(spec, delivery, error, f"{error.why}; there is no dead letter sink for {spec.key}")
+            self._bury(spec, delivery, error, f"{error.why}; {_no_sink(spec)}")
         else:
             self._send_dead_letter(spec, delivery, replace(error, name="dead-letter", tried=0, reply=None))
 
     def _send_dead_letter(self, spec: Egress, delivery: Delivery, leg: Leg) -> None:
         if spec.dead_letter is None:
-            self._bury(spec, delivery, leg, f"{leg.why}; there is no dead letter sink for {spec.key} any more")
+            self._bury(spec, delivery, leg, f"{leg.why}; {_no_sink(spec)} any more")
             return
         event = dead_letter_event(delivery.event, destination=leg.dest, code=leg.code, body=leg.body)
         started = self._now_ns()
@@ -298,6 +298,14 @@ def replace_ttl(event: Event, ttl: int) -> Event:
         return Event(event.block, event.body, passed=event.passed, ttl=ttl)
     kept = {name: value for name, value in event.attributes.items() if name != TTL}
     return Event(encode_block(kept), event.body, passed=event.passed, ttl=ttl)
+
+
+def _no_sink(spec: Egress) -> str:
+    """That nobody takes what cannot be delivered and, of a part of a resource, where one would say who does."""
+    if not spec.origin:
+        return f"there is no dead letter sink for {spec.key}"
+    where = f" (it would be set at {spec.dead_letter_hint})" if spec.dead_letter_hint else ""
+    return f"{spec.origin} has no dead letter sink{where}"
 
 
 def _meant_as_event(answer: Answer) -> bool:

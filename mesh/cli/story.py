@@ -89,7 +89,8 @@ def _line(step: Step, start: datetime, width: int) -> str:
 
 
 def _place(step: Step) -> str:
-    return str(step.get("subscription") or step.get("topic") or "")
+    """A step of a flow as people call it; what has a resource of its own by its key."""
+    return str(step.get("origin") or step.get("subscription") or step.get("topic") or "")
 
 
 def _ending(steps: Sequence[Step]) -> str:

@@ -26,7 +26,8 @@ _VERSION = 1
 @dataclass(slots=True)
 class Record:
     """One resource. created and the times: RFC 3339, seconds, UTC. spec: digest of what counts for the generation.
-    conditions: type → (status, since when). file: where it was declared."""
+    conditions: type → (status, since when). file: where it was declared. parts: keys of the plan that a resource of several
+    parts stood for when it was last valid, so that they are not forgotten while it cannot be read."""
 
     uid: str
     generation: int
@@ -34,6 +35,7 @@ class Record:
     spec: str
     file: str
     conditions: dict[str, tuple[str, str]] = field(default_factory=dict)
+    parts: list[str] = field(default_factory=list)
 
 
 class Memory:

@@ -17,20 +17,13 @@ from typing import Any
 from mesh.control.directory import FileText
 from mesh.control.memory import Memory, timestamp
 from mesh.plan.compile import Compiled
+from mesh.plan.keys import plan_key, plan_keys
 from mesh.plan.model import Plan
 from mesh.resources.decode import Problem, decode, read_documents
 from mesh.resources.meta import Condition, Ignored, Key, Resource, Status, check_update
 from mesh.runtime.clock import Clock
 
 LATEST_FILE_VALID = "LatestFileValid"
-_PLAN_KINDS = {
-    "Broker": "broker",
-    "Trigger": "trigger",
-    "Subscription": "subscription",
-    "Channel": "channel",
-    "InMemoryChannel": "channel",
-    "LogChannel": "channel",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +113,7 @@ class Reconciler:
         held_keys = self._forget_deleted()
         resources = tuple(self._objects(owners.values(), compiled.statuses))
         problems = [problem for file in files for problem in self._latest[file.path].problems]
+        known = self._known(owners.values(), held_keys)
         problems += [*duplicates, *compiled.problems, *self._save()]
         return Snapshot(
             plan=compiled.plan,
@@ -128,7 +122,7 @@ class Reconciler:
             ignored=tuple(compiled.ignored),
             loaded=_loaded(files, owners.values()),
             bad_files=self._bad_files(),
-            known=frozenset(_plan_keys([*owners, *held_keys])),
+            known=known,
         )
 
     # Which version of each file runs.
@@ -275,6 +269,22 @@ class Reconciler:
                 self._memory.forget(key)
         return held
 
+    def _known(self, resources: Iterable[Resource], held: Iterable[Key]) -> frozenset[str]:
+        """The keys of the plan that they stand for. How many parts a flow has is remembered for when it cannot be read."""
+        known: set[str] = set()
+        for resource in resources:
+            keys = plan_keys(resource)
+            known.update(keys)
+            record = self._memory.records.get(resource.key)
+            if record is None or (len(keys) < 2 and not record.parts):
+                continue
+            if resource.is_valid:
+                record.parts = list(keys)
+            known.update(record.parts)
+        for key in held:
+            known.update(self._memory.records[key].parts or filter(None, (plan_key(key),)))
+        return frozenset(known)
+
     def _bad_files(self) -> dict[str, str]:
         return {
             path: _first_error(version.problems)
@@ -303,13 +313,6 @@ def _first_error(problems: Iterable[Problem]) -> str:
 def _loaded(files: Sequence[FileText], resources: Iterable[Resource]) -> Loaded:
     kinds = Counter(resource.key.kind for resource in resources if not isinstance(resource, Ignored))
     return Loaded(len(files), sum(kinds.values()), dict(sorted(kinds.items())))
-
-
-def _plan_keys(keys: Iterable[Key]) -> Iterable[str]:
-    for key in keys:
-        kind = _PLAN_KINDS.get(key.kind)
-        if kind is not None:
-            yield f"{kind}/{key.namespace}/{key.name}"
 
 
 def _spec_digest(value: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """Resources → Plan, conditions, and everything that is wrong, at once. Pure and total: one bad Trigger never stops its Broker.
 
-Start here for "why is my resource not Ready?": hubs.py has Brokers and channels, triggers.py, subscriptions.py and
-sources.py the rest, resolve.py turns references into addresses, defaults.py reads Knative's ConfigMaps.
+Start here for "why is my resource not Ready?": hubs.py has Brokers and channels, flows.py Sequence and Parallel,
+triggers.py, subscriptions.py and sources.py the rest, resolve.py turns references into addresses, defaults.py reads
+Knative's ConfigMaps.
 """
 
 from __future__ import annotations
@@ -11,25 +12,18 @@ from dataclasses import dataclass, field
 
 from mesh.plan.defaults import read_defaults
 from mesh.plan.delivery import read_features
-from mesh.plan.hubs import build_hubs, report_hubs, unique_hubs
+from mesh.plan.flows import build_flows, enter_flows
+from mesh.plan.hubs import build_hubs, report_hubs, resolve_dead_letters, unique_hubs
+from mesh.plan.keys import plan_keys
 from mesh.plan.model import Plan
 from mesh.plan.options import CompileOptions
 from mesh.plan.sources import build_sources
 from mesh.plan.subscriptions import build_subscriptions
 from mesh.plan.triggers import build_triggers
-from mesh.plan.world import World, gather
-from mesh.resources.eventing import Broker, Trigger
-from mesh.resources.messaging import BackingChannel, Channel, Subscription
+from mesh.plan.world import gather
 from mesh.resources.meta import Key, Resource, Status
 from mesh.resources.problem import Problem
 
-_KEY_OF: dict[type[Resource], str] = {
-    Broker: "broker",
-    Channel: "channel",
-    BackingChannel: "channel",
-    Trigger: "trigger",
-    Subscription: "subscription",
-}
 __all__ = ["CompileOptions", "Compiled", "compile_plan"]
 
 
@@ -53,8 +47,12 @@ def compile_plan(resources: Sequence[Resource], options: CompileOptions) -> Comp
     """Compile all resources. Their order does not matter, and the same resources always give the same plan."""
     world = gather(resources, options)
     features = read_features(world)
-    build_hubs(world, features, read_defaults(world))
+    defaults = read_defaults(world)
+    build_hubs(world, features, defaults)
+    flows = enter_flows(world, features, defaults)
+    resolve_dead_letters(world)
     report_hubs(world)
+    build_flows(world, flows)
     sources = build_sources(world)
     build_triggers(world, features)
     build_subscriptions(world, features)
@@ -69,15 +67,7 @@ def compile_plan(resources: Sequence[Resource], options: CompileOptions) -> Comp
         statuses=dict(sorted(world.statuses.items())),
         problems=_sorted(world.problems),
         ignored=_sorted(world.ignored),
-        known=_known(world),
-    )
-
-
-def _known(world: World) -> frozenset[str]:
-    return frozenset(
-        f"{_KEY_OF[type(resource)]}/{resource.key.namespace}/{resource.key.name}"
-        for resource in world.resources.values()
-        if type(resource) in _KEY_OF
+        known=frozenset(key for resource in world.resources.values() for key in plan_keys(resource)),
     )
 
 

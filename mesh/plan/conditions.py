@@ -27,6 +27,7 @@ BACKING_CHANNEL = (
     *("DeadLetterSinkResolved", "EventPoliciesReady"),
 )
 SUBSCRIPTION = ("ReferencesResolved", "AddedToChannel", "ChannelReady", "OIDCIdentityCreated")
+FLOW = ("ChannelsReady", "SubscriptionsReady", "Addressable", "EventPoliciesReady")
 PING_SOURCE = ("SinkProvided", "Deployed", "OIDCIdentityCreated")
 
 DEPENDENTS: Mapping[str, tuple[str, ...]] = {
@@ -36,6 +37,8 @@ DEPENDENTS: Mapping[str, tuple[str, ...]] = {
     "InMemoryChannel": BACKING_CHANNEL,
     "LogChannel": BACKING_CHANNEL,
     "Subscription": SUBSCRIPTION,
+    "Sequence": FLOW,
+    "Parallel": FLOW,
     "PingSource": PING_SOURCE,
 }
 """What Ready depends on, by kind; the first False one gives Ready its reason."""

@@ -1,4 +1,4 @@
-"""A Broker or channel while it is being compiled. Pure."""
+"""A Broker or channel, one of a flow included, while it is being compiled. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Hub:
     """Where events come in and triggers or subscriptions hang on.
 
     owner: the resource that problems and the delivery default belong to. backing: kind of the channel that holds the events.
-    blocked: why it is not ready, "" when it is. delivery: the default of its subscriptions.
+    blocked: why it is not ready, "" when it is. delivery: the default of its subscriptions; delivery_path: where it stands.
     foreign: a Broker of a class that is not ours; nothing is said of it or its Triggers.
     """
 
@@ -35,6 +35,7 @@ class Hub:
     backing: str = LOG
     options: Mapping[str, str | float | bool] = field(default_factory=dict)
     delivery: DeliverySpec | None = None
+    delivery_path: str = "spec.delivery"
     dead_letter: Target | None = None
     tuning: Tuning = field(default_factory=Tuning)
     conditions: dict[str, Condition] = field(default_factory=dict)

@@ -20,37 +20,40 @@ from mesh.resources.meta import Key, Resource, child_name
 from mesh.resources.problem import Problem
 
 CHANNEL_SUFFIX = "-kn-channel"
-_GROUPS = {MEMORY: MESSAGING, LOG: KNIT_GROUP}
+CHANNEL_GROUPS = {MEMORY: MESSAGING, LOG: KNIT_GROUP}
 
 
 def build_hubs(world: World, features: Features, defaults: Defaults) -> None:
-    """Make the hubs of all Brokers and channels, with their dead-letter sinks resolved."""
+    """Make the hubs of all Brokers and channels; their dead-letter sinks are resolved when the flows' are there too."""
     for broker in world.of(Broker):
         _enter(world, broker, _broker_hub(world, broker, features, defaults))
     for backing in world.of(BackingChannel):
         _enter(world, backing, _backing_hub(world, backing, features))
     for channel in world.of(Channel):
         _enter_channel(world, channel, features, defaults)
-    _resolve_dead_letters(world)
 
 
 def _enter(world: World, resource: Resource, hub: Hub) -> None:
-    """Give the hub its addresses; the first that asks for one has it."""
     world.hubs[resource.key] = hub
-    if hub.foreign:
-        return
+    if not hub.foreign:
+        claim_addresses(world, hub)
+
+
+def claim_addresses(world: World, hub: Hub) -> None:
+    """Give the hub its addresses; the first that asks for one has it."""
     for door in (*hub.paths, *hub.hosts):
         first = world.doors.setdefault(door, hub)
         if first is hub:
             continue
         if not hub.blocked:
             message = f"the address {door} belongs to {first.owner.key}"
-            world.report(resource, message, path="metadata.name", hint="rename one of the two")
-            _block(hub, "Addressable", "AddressTaken", message)
+            world.report(hub.owner, message, path="metadata.name", hint="rename one of the two")
+            block(hub, "Addressable", "AddressTaken", message)
         hub.paths, hub.hosts = (), ()
 
 
-def _block(hub: Hub, condition: str, reason: str, message: str) -> None:
+def block(hub: Hub, condition: str, reason: str, message: str) -> None:
+    """It is not ready; of several reasons the first is told to those who depend on it."""
     hub.blocked = hub.blocked or f"{condition}: {message}"
     hub.conditions[condition] = false(condition, reason, message)
 
@@ -62,7 +65,7 @@ def _flaws(world: World, resource: Resource, features: Features, spec: DeliveryS
     ]
 
 
-def _invalid(hub: Hub, resource: Resource, problems: list[Problem]) -> bool:
+def block_invalid(hub: Hub, resource: Resource, problems: list[Problem]) -> bool:
     """Block the hub of a resource with errors of its own."""
     errors = [p for p in (*resource.problems, *problems) if p.severity == "error"]
     if errors:
@@ -82,7 +85,7 @@ def _broker_hub(world: World, broker: Broker, features: Features, defaults: Defa
     if broker_class != MT_CLASS:
         _ignore_foreign(world, broker, hub, broker_class)
         return hub
-    if _invalid(hub, broker, _flaws(world, broker, features, spec.delivery if spec else None)) or spec is None:
+    if block_invalid(hub, broker, _flaws(world, broker, features, spec.delivery if spec else None)) or spec is None:
         return hub
     hub.tuning = tuning(broker.metadata.annotations)
     hub.conditions = {name: true(name) for name in ("IngressReady", "FilterReady", "Addressable")}
@@ -92,13 +95,13 @@ def _broker_hub(world: World, broker: Broker, features: Features, defaults: Defa
     hub.delivery = spec.delivery if spec.delivery is not None else _defaulted(entry.delivery)
     template = _broker_template(broker, spec.config, defaults)
     if template.error:
-        _block(hub, "TriggerChannelReady", "ChannelTemplateFailed", template.error)
+        block(hub, "TriggerChannelReady", "ChannelTemplateFailed", template.error)
         del hub.conditions["Addressable"]
         world.report(broker, template.error, path="spec.config")
         return hub
     hub.conditions["TriggerChannelReady"] = true("TriggerChannelReady")
     hub.fields["annotations"] = _channel_annotations(key, template.kind)
-    _set_backing(hub, template.kind, _channel_part(broker.metadata.annotations))
+    set_backing(hub, template.kind, channel_part(broker.metadata.annotations))
     return hub
 
 
@@ -146,7 +149,7 @@ def _broker_template(broker: Broker, config: KReference | None, defaults: Defaul
 
 
 def _channel_annotations(key: Key, kind: str) -> dict[str, str]:
-    group = _GROUPS[kind]
+    group = CHANNEL_GROUPS[kind]
     return {
         "knative.dev/channelAPIVersion": join_version(group, SERVED[group, kind][0]),
         "knative.dev/channelKind": kind,
@@ -155,14 +158,15 @@ def _channel_annotations(key: Key, kind: str) -> dict[str, str]:
     }
 
 
-def _channel_part(annotations: Mapping[str, str]) -> dict[str, str]:
+def channel_part(annotations: Mapping[str, str]) -> dict[str, str]:
     """The annotations that a Broker or Channel hands to the channel behind it."""
     return {
         name: value for name, value in annotations.items() if name.startswith(ANNOTATION_PREFIX) or name == RETENTION
     }
 
 
-def _set_backing(hub: Hub, kind: str, annotations: Mapping[str, str]) -> None:
+def set_backing(hub: Hub, kind: str, annotations: Mapping[str, str]) -> None:
+    """Which channel holds the events, and what its annotations ask of it."""
     hub.backing = kind
     if kind == MEMORY:
         hub.options = {"sync": not parse_bool(annotations.get(ASYNC_HANDLER, "false"))}
@@ -174,30 +178,31 @@ def _set_backing(hub: Hub, kind: str, annotations: Mapping[str, str]) -> None:
 # Channels.
 
 
-def _channel_addresses(world: World, key: Key) -> tuple[str, tuple[str, ...]]:
+def _channel_addresses(world: World, namespace: str, name: str) -> tuple[str, tuple[str, ...]]:
     """The path on the ingress port and the Host names of a channel."""
-    child = child_name(key.name, CHANNEL_SUFFIX)
-    host = f"{child}.{key.namespace}"
+    child = child_name(name, CHANNEL_SUFFIX)
+    host = f"{child}.{namespace}"
     hosts = (f"{host}.svc.{world.options.cluster_domain}", f"{host}.svc", host)
-    return f"/{key.namespace}/{child}", tuple(name.lower() for name in hosts)
+    return f"/{namespace}/{child}", tuple(name.lower() for name in hosts)
 
 
-def _channel_hub(world: World, owner: Resource) -> Hub:
-    path, hosts = _channel_addresses(world, owner.key)
-    hub = Hub(owner, owner.key.name, owner.key.namespace, world.options.ingress_url + path, (path,), is_broker=False)
+def channel_hub(world: World, owner: Resource, name: str) -> Hub:
+    """A channel of that name, which is its owner's own for all but flows."""
+    path, hosts = _channel_addresses(world, owner.key.namespace, name)
+    hub = Hub(owner, name, owner.key.namespace, world.options.ingress_url + path, (path,), is_broker=False)
     hub.hosts = hosts
     return hub
 
 
 def _backing_hub(world: World, channel: BackingChannel, features: Features) -> Hub:
-    hub = _channel_hub(world, channel)
+    hub = channel_hub(world, channel, channel.key.name)
     spec = channel.spec
     hub.backing = channel.key.kind
-    if _invalid(hub, channel, _flaws(world, channel, features, spec.delivery if spec else None)) or spec is None:
+    if block_invalid(hub, channel, _flaws(world, channel, features, spec.delivery if spec else None)) or spec is None:
         return hub
     hub.delivery = spec.delivery
     hub.tuning = tuning(channel.metadata.annotations)
-    _set_backing(hub, channel.key.kind, channel.metadata.annotations)
+    set_backing(hub, channel.key.kind, channel.metadata.annotations)
     parts = ("ServiceReady", "EndpointsReady", "Addressable", "ChannelServiceReady")
     hub.conditions = {name: true(name) for name in parts}
     return hub
@@ -205,9 +210,9 @@ def _backing_hub(world: World, channel: BackingChannel, features: Features) -> H
 
 def _enter_channel(world: World, channel: Channel, features: Features, defaults: Defaults) -> None:
     """A generic Channel is another name of what stands behind it, which is made where it is not there yet."""
-    hub = _channel_hub(world, channel)
+    hub = channel_hub(world, channel, channel.key.name)
     spec = channel.spec
-    if _invalid(hub, channel, _flaws(world, channel, features, spec.delivery if spec else None)) or spec is None:
+    if block_invalid(hub, channel, _flaws(world, channel, features, spec.delivery if spec else None)) or spec is None:
         _enter(world, channel, hub)
         return
     given = spec.channelTemplate
@@ -215,10 +220,10 @@ def _enter_channel(world: World, channel: Channel, features: Features, defaults:
     if template.error:
         path = ".".join(filter(None, ("spec.channelTemplate", template.field)))
         problem = world.report(channel, template.error, path=path)
-        _block(hub, "BackingChannelReady", "ChannelFailure", problem.sentence)
+        block(hub, "BackingChannelReady", "ChannelFailure", problem.sentence)
         _enter(world, channel, hub)
         return
-    backing = Key(_GROUPS[template.kind], template.kind, channel.key.namespace, channel.key.name)
+    backing = Key(CHANNEL_GROUPS[template.kind], template.kind, channel.key.namespace, channel.key.name)
     delivery = spec.delivery if spec.delivery is not None else template.delivery
     if backing in world.hubs:
         hub = world.hubs[backing]
@@ -228,7 +233,7 @@ def _enter_channel(world: World, channel: Channel, features: Features, defaults:
     hub.delivery = delivery
     hub.tuning = tuning(channel.metadata.annotations)
     hub.conditions = {name: true(name) for name in ("BackingChannelReady", "Addressable")}
-    _set_backing(hub, template.kind, _channel_part(channel.metadata.annotations))
+    set_backing(hub, template.kind, channel_part(channel.metadata.annotations))
     _enter(world, channel, hub)
     if not hub.blocked:
         world.hubs[backing] = hub
@@ -237,7 +242,7 @@ def _enter_channel(world: World, channel: Channel, features: Features, defaults:
 # Dead letters and statuses.
 
 
-def _resolve_dead_letters(world: World) -> None:
+def resolve_dead_letters(world: World) -> None:
     """A hub whose sink cannot be resolved is not ready, and so are those whose sink it is: until nothing changes."""
     waiting: list[tuple[Hub, Destination]] = []
     for hub in unique_hubs(world):
@@ -258,9 +263,9 @@ def _resolve_dead_letters(world: World) -> None:
 
 def _resolve_dead_letter(world: World, hub: Hub, sink: Destination) -> bool:
     found = resolve(world, sink, hub.namespace)
-    path = "spec.delivery.deadLetterSink"
+    path = f"{hub.delivery_path}.deadLetterSink"
     if isinstance(found, Unresolved):
-        _block(hub, "DeadLetterSinkResolved", "Unable to get the dead letter sink's URI", found.sentence)
+        block(hub, "DeadLetterSinkResolved", "Unable to get the dead letter sink's URI", found.sentence)
         world.report(hub.owner, found.message, path=path, hint=found.hint)
         return False
     if found.topic == hub.topic_key and hub.dead_letter is None:
@@ -292,7 +297,7 @@ def report_hubs(world: World) -> None:
             fields["address"] = {"name": "http", "url": hub.url}
         fields |= target_fields("deadLetterSink", hub.dead_letter)
         if isinstance(resource, Channel) and not hub.blocked:
-            fields["channel"] = _reference(hub)
+            fields["channel"] = channel_reference(hub)
         conditions = dict(hub.conditions)
         if hub.owner is not resource:
             reason = ("ChannelFailure", hub.blocked)
@@ -301,8 +306,9 @@ def report_hubs(world: World) -> None:
         world.statuses[resource.key] = status_of(resource.key.kind, conditions, fields)
 
 
-def _reference(hub: Hub) -> dict[str, str]:
-    group = _GROUPS[hub.backing]
+def channel_reference(hub: Hub) -> dict[str, str]:
+    """The object that holds the events, as a status names it."""
+    group = CHANNEL_GROUPS[hub.backing]
     return {
         "apiVersion": join_version(group, SERVED[group, hub.backing][0]),
         "kind": hub.backing,

@@ -52,6 +52,10 @@ class Egress:
     """Annotation `delivery.knit.dev/reply-on-200-only`: the specification's reading; by default any 2xx may reply."""
     strict_reply: bool = True
     """True (Trigger): a 2xx with a body that is no event is a failure. False (Subscription): it is a success, body ignored."""
+    origin: str = ""
+    """What in whose resource it is, where it has none of its own: `step 0 of Sequence default/flow`. For people."""
+    dead_letter_hint: str = ""
+    """The field of that resource that would give it a dead letter sink: `steps[0].delivery.deadLetterSink`."""
 
 
 @dataclass(frozen=True, slots=True)

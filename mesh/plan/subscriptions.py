@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mesh.delivery.policy import DeliveryPolicy
+from dataclasses import dataclass
+
 from mesh.plan.conditions import false, invalid_status, status_of, target_fields, true
 from mesh.plan.delivery import Features, feature_flaws, policy_of
 from mesh.plan.hub import Hub
@@ -10,10 +11,10 @@ from mesh.plan.model import Egress, Target
 from mesh.plan.resolve import Unresolved, resolve
 from mesh.plan.world import World
 from mesh.resources.annotations import tuning
-from mesh.resources.duck import Destination
+from mesh.resources.duck import DeliverySpec, Destination
 from mesh.resources.kinds import CHANNELS, SERVED, right_versions, split_version, why_unknown
 from mesh.resources.messaging import GROUP, Subscription, SubscriptionSpec
-from mesh.resources.meta import Condition
+from mesh.resources.meta import Condition, Resource
 from mesh.resources.problem import Problem, did_you_mean
 
 _SUBSCRIBABLE = CHANNELS | {(GROUP, "Channel")}
@@ -68,7 +69,10 @@ class _Builder:
             dead_letter = hub.dead_letter
         found = self._conditions(hub)
         if hub is not None and subscriber is not None and all(condition.status == "True" for condition in found):
-            hub.egresses.append(self._egress(hub, subscriber, reply, dead_letter))
+            ends = Ends(subscriber, reply, dead_letter)
+            owner, name = self._subscription, self._subscription.key.name
+            egress = subscription_egress(self._world, owner, name, hub=hub, ends=ends, delivery=spec.delivery)
+            hub.egresses.append(egress)
         physical = (
             target_fields("subscriber", subscriber)
             | target_fields("reply", reply)
@@ -120,25 +124,33 @@ class _Builder:
         self._failed = self._failed or failed
         return None
 
-    def _policy(self, hub: Hub) -> DeliveryPolicy:
-        """Its own retries as a whole, or the channel's as a whole."""
-        delivery = self._spec.delivery
-        return policy_of(delivery if delivery is not None else hub.delivery)
 
-    def _egress(self, hub: Hub, subscriber: Target, reply: Target | None, dead_letter: Target | None) -> Egress:
-        key = self._subscription.key
-        tuned = tuning(self._subscription.metadata.annotations).over(hub.tuning)
-        return Egress(
-            key=f"subscription/{key.namespace}/{key.name}",
-            kind="Subscription",
-            namespace=key.namespace,
-            name=key.name,
-            subscriber=subscriber,
-            reply=reply,
-            dead_letter=dead_letter,
-            policy=self._policy(hub),
-            parallelism=tuned.parallelism or self._world.options.parallelism,
-            ignore_invalid_reply=bool(tuned.ignore_invalid_reply),
-            reply_on_200_only=bool(tuned.reply_on_200_only),
-            strict_reply=False,
-        )
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Where the events of a subscription go."""
+
+    subscriber: Target
+    reply: Target | None
+    dead_letter: Target | None
+
+
+def subscription_egress(
+    world: World, owner: Resource, name: str, *, hub: Hub, ends: Ends, delivery: DeliverySpec | None
+) -> Egress:
+    """The Egress of a Subscription of that name; its own retries as a whole, or the channel's as a whole."""
+    namespace = owner.key.namespace
+    tuned = tuning(owner.metadata.annotations).over(hub.tuning)
+    return Egress(
+        key=f"subscription/{namespace}/{name}",
+        kind="Subscription",
+        namespace=namespace,
+        name=name,
+        subscriber=ends.subscriber,
+        reply=ends.reply,
+        dead_letter=ends.dead_letter,
+        policy=policy_of(delivery if delivery is not None else hub.delivery),
+        parallelism=tuned.parallelism or world.options.parallelism,
+        ignore_invalid_reply=bool(tuned.ignore_invalid_reply),
+        reply_on_200_only=bool(tuned.reply_on_200_only),
+        strict_reply=False,
+    )
