@@ -50,8 +50,8 @@ def command(
 ) -> int:
     """List resources of a KIND with their status.
 
-    KIND is trigger, broker, channel (ch), inmemorychannel (imc), logchannel (lc), subscription (sub), pingsource, service
-    (svc), configmap (cm), all, or deadletters: events that could go nowhere. Singular, plural, short names and lists with
+    KIND is trigger, broker, channel (ch), inmemorychannel (imc), logchannel (lc), subscription (sub), sequence, parallel,
+    pingsource, service (svc), configmap (cm), all, or deadletters: events that could go nowhere. Singular, plural, short names and lists with
     commas are understood.
     """
     if kind.lower() in DEAD_LETTERS:

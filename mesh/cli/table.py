@@ -6,14 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from itertools import zip_longest
 from typing import Any
 
 Object = Mapping[str, Any]
 Column = tuple[str, Callable[[Object, datetime], str]]
-EVENTING, MESSAGING, KNIT, SOURCES = (
+EVENTING, MESSAGING, KNIT, FLOWS, SOURCES = (
     "eventing.knative.dev",
     "messaging.knative.dev",
     "messaging.knit.dev",
+    "flows.knative.dev",
     "sources.knative.dev",
 )
 
@@ -57,6 +59,55 @@ def _message(item: Object, _now: datetime) -> str:
         (c.get("message", "") for c in conditions if c["type"] == "LatestFileValid" and c["status"] == "False"), ""
     )
     return _ready(item).get("message", "") or held
+
+
+def _destination(value: object) -> str:
+    """A Destination as it was written, in few words: `Service other/x/path` or the URI; "" for none."""
+    uri, kind, name = _at(value, "uri"), _at(value, "ref", "kind"), _at(value, "ref", "name")
+    if not kind:
+        return uri
+    space = _at(value, "ref", "namespace")
+    path = f"/{uri.removeprefix('/')}" if uri else ""
+    return f"{kind} {space}{'/' if space else ''}{name}{path}"
+
+
+def _mark(status: object) -> str:
+    """What follows a part that is not ready."""
+    return "" if _at(status, "ready", "status") in ("True", "") else " (not ready)"
+
+
+def _field(item: object, *path: str) -> Any:  # noqa: ANN401  # what a user wrote there may be anything
+    for step in path:
+        item = item.get(step) if isinstance(item, Mapping) else None
+    return item
+
+
+def _parts(item: Object, field: str, statuses: str) -> list[tuple[Any, Any]]:
+    """Each step or branch with what the status says of it, None where it says nothing."""
+    parts, found = _field(item, "spec", field), _field(item, "status", statuses) or []
+    return list(zip_longest(parts, found[: len(parts)])) if isinstance(parts, list) else []
+
+
+def _steps(item: Object, _now: datetime) -> str:
+    """`Service a → http://b/ (not ready) → reply Broker default`."""
+    parts = _parts(item, "steps", "subscriptionStatuses")
+    words = [_destination(step) + _mark(status) for step, status in parts]
+    reply = _destination(_field(item, "spec", "reply"))
+    return " → ".join([*words, *([f"reply {reply}"] if reply else [])])
+
+
+def _branches(item: Object, _now: datetime) -> str:
+    """`Service filter ⇒ Service a → reply Broker default; Service b`."""
+    common = _destination(_field(item, "spec", "reply"))
+    words = []
+    for branch, status in _parts(item, "branches", "branchStatuses"):
+        gate = _destination(_field(branch, "filter"))
+        if gate:
+            gate += _mark(_field(status, "filterSubscriptionStatus")) + " ⇒ "
+        own = _destination(_field(branch, "subscriber")) + _mark(_field(status, "subscriberSubscriptionStatus"))
+        reply = _destination(_field(branch, "reply")) or common
+        words.append(gate + own + (f" → reply {reply}" if reply else ""))
+    return "; ".join(words)
 
 
 def _service_url(item: Object, _now: datetime) -> str:
@@ -129,6 +180,8 @@ KINDS = (
             _MESSAGE,
         ),
     ),
+    Kind("Sequence", FLOWS, "sequences", (), _ADDRESSED, (("STEPS", _steps), _MESSAGE)),
+    Kind("Parallel", FLOWS, "parallels", (), _ADDRESSED, (("BRANCHES", _branches), _MESSAGE)),
     Kind(
         "PingSource",
         SOURCES,

@@ -123,19 +123,26 @@ def test_overrides_with_a_bad_name() -> None:
     assert case.compiled.plan.sources == ()
 
 
-@pytest.mark.parametrize("report", ["sequence-uri-holds-a-ref", "sequence-with-unknown-channel-version"])
-def test_sequences_are_ignored_and_said_so(report: str) -> None:
-    case = Case(report)
-    assert case.problems == []
-    assert [problem.resource for problem in case.compiled.ignored] == ["Sequence default/flow"]
-
-
-def test_uri_that_holds_a_ref() -> None:
-    """The same slip as in the report, in a kind that is served."""
-    text = "{apiVersion: eventing.knative.dev/v1, kind: Trigger, metadata: {name: t}, spec: {broker: b, subscriber: {uri: {kind: Service, name: s}}}}"
-    _, (problem,) = decode(read_documents(text, file="a.yaml")[0][0])
-    assert (problem.path, problem.message) == ("spec.subscriber.uri", "a string is wanted and a mapping was given")
+def test_sequence_uri_holds_a_ref() -> None:
+    case = Case("sequence-uri-holds-a-ref")
+    (problem,) = case.problems
+    assert (problem.resource, problem.path) == ("Sequence default/flow", "spec.steps[0].uri")
+    assert problem.message == "a string is wanted and a mapping was given"
     assert problem.hint == "a reference belongs under `ref`"
+    ready = case.condition("Sequence", "flow")
+    assert (ready.status, ready.reason) == ("False", "InvalidSpec")
+    assert case.running == set()
+
+
+def test_sequence_with_unknown_channel_version() -> None:
+    case = Case("sequence-with-unknown-channel-version")
+    (problem,) = case.problems
+    assert problem.path == "spec.channelTemplate.apiVersion"
+    ready = case.condition("Sequence", "flow")
+    assert (ready.status, ready.reason) == ("Unknown", "ChannelsNotReady")
+    for part in ("spec.channelTemplate.apiVersion", "messaging.knative.dev/v1alpha7", "use messaging.knative.dev/v1"):
+        assert part in ready.message
+    assert case.running == set()
 
 
 def test_channel_template_of_an_unknown_version() -> None:

@@ -119,3 +119,43 @@ def test_columns_stand_under_each_other() -> None:
     assert layout([["NAME", "URL", "READY"], ["a", "", "True"], ["long-name", "http://x", ""]]) == (
         "NAME        URL        READY\na                      True\nlong-name   http://x"
     )
+
+
+def wide(kind: str, item: dict[str, Any], column: str) -> str:
+    (found,) = [each for each in KINDS if each.kind == kind]
+    return dict(found.wide)[column](item, NOW)
+
+
+def state(status: str) -> dict[str, Any]:
+    return {"subscription": {"name": "x"}, "ready": {"type": "Ready", "status": status}}
+
+
+def test_the_steps_of_a_sequence_are_shown_in_their_order() -> None:
+    steps = [
+        {"ref": {"apiVersion": "v1", "kind": "Service", "name": "a"}},
+        {"uri": "http://b/"},
+        {"ref": {"apiVersion": "v1", "kind": "Service", "name": "c", "namespace": "other"}, "uri": "/in"},
+    ]
+    reply = {"ref": {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "default"}}
+    status = {"subscriptionStatuses": [state("True"), state("False"), state("True")]}
+    item = {"spec": {"steps": steps, "reply": reply}, "status": status}
+    assert (
+        wide("Sequence", item, "STEPS")
+        == "Service a → http://b/ (not ready) → Service other/c/in → reply Broker default"
+    )
+
+
+def test_the_branches_of_a_parallel_are_shown_with_filter_and_reply() -> None:
+    branches = [{"filter": {"uri": "http://f/"}, "subscriber": {"uri": "http://a/"}}, {"subscriber": {"uri": "http://b/"}, "reply": {"uri": "http://own/"}}]  # fmt: skip
+    ready, failed = state("True"), state("False")
+    statuses = [{"filterSubscriptionStatus": failed, "subscriberSubscriptionStatus": ready}, {"filterSubscriptionStatus": ready, "subscriberSubscriptionStatus": failed}]  # fmt: skip
+    item = {"spec": {"branches": branches, "reply": {"uri": "http://end/"}}, "status": {"branchStatuses": statuses}}
+    assert wide("Parallel", item, "BRANCHES") == (
+        "http://f/ (not ready) ⇒ http://a/ → reply http://end/; http://b/ (not ready) → reply http://own/"
+    )
+
+
+@pytest.mark.parametrize("spec", [None, [], {"steps": "x"}, {"steps": [None, 3]}])
+def test_what_is_no_flow_at_all_can_be_shown_too(spec: object) -> None:
+    assert wide("Sequence", {"spec": spec, "status": {}}, "STEPS") in ("", " → ")
+    assert wide("Parallel", {"spec": spec, "status": {}}, "BRANCHES") == ""

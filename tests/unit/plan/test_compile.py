@@ -19,10 +19,10 @@ def test_nothing_compiles_to_nothing() -> None:
 
 
 def test_ignored_kinds_are_told_with_the_reason() -> None:
-    world = World("{apiVersion: flows.knative.dev/v1, kind: Sequence, metadata: {name: s}}\n---\n" + BROKER)
+    world = World("{apiVersion: sinks.knative.dev/v1alpha1, kind: JobSink, metadata: {name: s}}\n---\n" + BROKER)
     (problem,) = world.compiled.ignored
-    assert problem.message == "ignored: flows.knative.dev/v1 Sequence is not served yet by this version"
-    assert (problem.severity, problem.resource, problem.line) == ("warning", "Sequence default/s", 1)
+    assert problem.message == "ignored: sinks.knative.dev/v1alpha1 JobSink is not served yet by this version"
+    assert (problem.severity, problem.resource, problem.line) == ("warning", "JobSink default/s", 1)
     assert [key.kind for key in world.compiled.statuses] == ["Broker"]
 
 

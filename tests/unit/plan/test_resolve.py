@@ -133,8 +133,8 @@ def test_invalid_url_of_a_service_is_not_used() -> None:
         (ref("Trigger", "t"), "is not addressable"),
         (ref("ConfigMap", "t", "v1"), "is not addressable"),
         (
-            ref("Sequence", "s", "flows.knative.dev/v1"),
-            "Sequence default/s: flows.knative.dev/v1 Sequence is not served yet",
+            ref("JobSink", "s", "sinks.knative.dev/v1alpha1"),
+            "JobSink default/s: sinks.knative.dev/v1alpha1 JobSink is not served yet",
         ),
         (ref("Brokr", "b"), "did you mean Broker?"),
     ],

@@ -347,12 +347,16 @@ def test_both_versions_of_ping_source_are_read() -> None:
 @pytest.mark.parametrize(
     ("api_version", "kind", "reason"),
     [
-        ("flows.knative.dev/v1", "Sequence", "flows.knative.dev/v1 Sequence is not served yet by this version"),
+        (
+            "sinks.knative.dev/v1alpha1",
+            "JobSink",
+            "sinks.knative.dev/v1alpha1 JobSink is not served yet by this version",
+        ),
         ("messaging.knative.dev/v1beta1", "KafkaChannel", "not served yet"),
         ("serving.knative.dev/v1", "Service", "not served yet"),
         ("v1", "Broker", "v1 has no kind Broker; did you mean eventing.knative.dev/v1?"),
         ("eventing.knative.dev/v1", "Channel", "did you mean messaging.knative.dev/v1?"),
-        ("eventing.knative.dev/v1", "Sequence", "Sequence of flows.knative.dev is not served yet"),
+        ("eventing.knative.dev/v1", "JobSink", "JobSink of sinks.knative.dev is not served yet"),
         ("eventing.knative.dev/v1", "Triger", "did you mean Trigger?"),
         ("apps/v1", "Deployment", "belongs to Kubernetes"),
         ("v1", "Secret", "belongs to Kubernetes"),
