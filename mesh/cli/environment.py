@@ -58,12 +58,14 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     return Settings(**{group: type(getattr(defaults, group))(**values) for group, values in given.items()})
 
 
-def _default(group: str, setting: str) -> int | float:
-    value: int | float = getattr(getattr(Settings(), group), setting)
+def _default(group: str, setting: str) -> float | str:
+    value: float | str = getattr(getattr(Settings(), group), setting)
     return value
 
 
-def _value(variable: str, text: str, default: float) -> int | float:
+def _value(variable: str, text: str, default: float | str) -> float | str:
+    if isinstance(default, str):
+        return text
     is_whole = isinstance(default, int)
     kind = "a whole number" if is_whole else "a number"
     try:
