@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from mesh.plan.compile import CompileOptions, compile_plan
 from mesh.plan.diff import apply, diff
+from mesh.plan.keys import plan_keys
 from mesh.plan.model import Plan
 from mesh.resources.decode import Document, decode, read_documents
 from mesh.resources.duration import parse_duration
+from mesh.resources.flows import Parallel, Sequence
 from mesh.resources.meta import Resource, child_name
 
 OPTIONS = CompileOptions(ingress_url="http://localhost:8080", admin_url="http://localhost:8081")
@@ -21,12 +23,18 @@ uris = st.sampled_from(["http://h/1", "http://h/2", "http://localhost:8080/defau
 
 def ref(kind: st.SearchStrategy[str]) -> st.SearchStrategy[dict[str, Any]]:
     group = st.sampled_from(
-        ["eventing.knative.dev/v1", "messaging.knative.dev/v1", "messaging.knit.dev/v1alpha1", "v1"]
+        [
+            "eventing.knative.dev/v1",
+            "messaging.knative.dev/v1",
+            "messaging.knit.dev/v1alpha1",
+            "flows.knative.dev/v1",
+            "v1",
+        ]
     )
     return st.fixed_dictionaries({"apiVersion": group, "kind": kind, "name": names})
 
 
-kinds = st.sampled_from(["Broker", "Channel", "InMemoryChannel", "LogChannel", "Service", "Sequence"])
+kinds = st.sampled_from(["Broker", "Channel", "InMemoryChannel", "LogChannel", "Service", "Sequence", "Parallel"])
 destinations = st.one_of(st.fixed_dictionaries({"uri": uris}), st.fixed_dictionaries({"ref": ref(kinds)}))
 deliveries = st.fixed_dictionaries(
     {},
@@ -58,6 +66,17 @@ def objects(api_version: str, kind: str, **spec: st.SearchStrategy[Any]) -> st.S
     )
 
 
+templates = st.sampled_from(
+    [
+        {"apiVersion": "messaging.knative.dev/v1", "kind": "InMemoryChannel"},
+        {"apiVersion": "messaging.knit.dev/v1alpha1", "kind": "LogChannel", "spec": {"delivery": {"retry": 1}}},
+        {"apiVersion": "messaging.knative.dev/v9", "kind": "InMemoryChannel"},
+    ]
+)
+steps = st.tuples(destinations, deliveries).map(lambda pair: {**pair[0], "delivery": pair[1]})
+branches = st.fixed_dictionaries(
+    {"subscriber": destinations}, optional={"filter": destinations, "reply": destinations, "delivery": deliveries}
+)
 filters = st.lists(
     st.fixed_dictionaries({}, optional={"exact": st.just({"type": "t"}), "cesql": st.just("TRUE")}), max_size=2
 )
@@ -79,7 +98,20 @@ worlds = st.lists(
             "messaging.knative.dev/v1", "Subscription", channel=ref(kinds), subscriber=destinations, reply=destinations
         ),
         objects("sources.knative.dev/v1", "PingSource", sink=destinations),
-        objects("flows.knative.dev/v1", "Sequence"),
+        objects(
+            "flows.knative.dev/v1",
+            "Sequence",
+            steps=st.lists(steps, max_size=3),
+            channelTemplate=templates,
+            reply=destinations,
+        ),
+        objects(
+            "flows.knative.dev/v1",
+            "Parallel",
+            branches=st.lists(branches, max_size=3),
+            channelTemplate=templates,
+            reply=destinations,
+        ),
     ),
     max_size=9,
 )
@@ -124,7 +156,8 @@ def test_what_is_compiled_is_consistent(world: list[dict[str, Any]]) -> None:
 @given(world=worlds)
 @settings(deadline=None)
 def test_what_runs_is_ready_and_what_does_not_says_why(world: list[dict[str, Any]]) -> None:
-    compiled = compile_plan(resources_of(world), OPTIONS)
+    resources = resources_of(world)
+    compiled = compile_plan(resources, OPTIONS)
     running = {topic.key for topic in compiled.plan.topics}
     running |= {egress.key for topic in compiled.plan.topics for egress in topic.egresses}
     running |= {source.key for source in compiled.plan.sources}
@@ -134,6 +167,9 @@ def test_what_runs_is_ready_and_what_does_not_says_why(world: list[dict[str, Any
         assert is_ready or status.ready.message
         if key.kind in prefixes:
             assert is_ready == (f"{prefixes[key.kind]}/{key.namespace}/{key.name}" in running)
+    for flow in resources:  # of two with one key the first counts
+        if isinstance(flow, Sequence | Parallel) and [r.key for r in resources].count(flow.key) == 1:
+            assert (compiled.statuses[flow.key].ready.status == "True") == (set(plan_keys(flow)) <= running)
 
 
 @given(old=worlds, new=worlds)
@@ -150,6 +186,7 @@ WORDS = (
     *("broker", "subscriber", "uri", "ref", "kind", "name", "delivery", "retry", "filters", "filter", "attributes"),
     *("exact", "cesql", "all", "deadLetterSink", "apiVersion", "channel", "channelTemplate", "config", "spec"),
     *("namespace", "annotations", "labels", "data", "sink", "ceOverrides", "extensions", "schedule"),
+    *("steps", "branches", "reply"),
 )
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 2**40) | st.floats(allow_nan=False) | st.text(max_size=8),
@@ -167,10 +204,16 @@ loose = st.lists(
     st.fixed_dictionaries(
         {
             "apiVersion": st.sampled_from(
-                ["eventing.knative.dev/v1", "messaging.knative.dev/v1", "sources.knative.dev/v1", "v1"]
+                [
+                    *("eventing.knative.dev/v1", "messaging.knative.dev/v1", "sources.knative.dev/v1"),
+                    *("flows.knative.dev/v1", "v1"),
+                ]
             ),
             "kind": st.sampled_from(
-                ["Broker", "Trigger", "Channel", "InMemoryChannel", "Subscription", "PingSource", "ConfigMap"]
+                [
+                    *("Broker", "Trigger", "Channel", "InMemoryChannel", "Subscription", "PingSource", "ConfigMap"),
+                    *("Sequence", "Parallel"),
+                ]
             ),
             "metadata": st.one_of(st.fixed_dictionaries({"name": names}), values),
             "spec": values,
@@ -185,7 +228,7 @@ loose = st.lists(
 @settings(deadline=None)
 def test_no_object_makes_compiling_raise(world: list[dict[str, Any]]) -> None:
     compiled = compile_plan(resources_of(world), OPTIONS)
-    assert len(compiled.plan.topics) <= len(world)
+    assert {topic.key for topic in compiled.plan.topics} <= compiled.known
 
 
 @given(text=st.text(alphabet="ab:-{}[]&*!|>'\"#%,\n\t 1.~<", max_size=60))
