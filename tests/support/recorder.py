@@ -40,7 +40,9 @@ Behaviour = Callable[[Seen, int], Reply]
 """(request, how many came to this path before) → answer."""
 
 
-def event_reply(event_type: str, *, status: int = 200, body: bytes = b"", event_id: str = "reply", **extra: str) -> Reply:
+def event_reply(
+    event_type: str, *, status: int = 200, body: bytes = b"", event_id: str = "reply", **extra: str
+) -> Reply:
     headers = {"ce-specversion": "1.0", "ce-id": event_id, "ce-source": "/reply", "ce-type": event_type, **extra}
     return Reply(status, headers, body)
 
