@@ -146,3 +146,16 @@ def request(
         return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
     finally:
         connection.close()
+
+
+def knit(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the CLI to its end."""
+    return subprocess.run(
+        [*KNIT, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
