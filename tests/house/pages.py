@@ -15,6 +15,7 @@ ANYTHING = "…"
 
 _FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
+_PATH = re.compile(r"`((?:mesh|channels|sources|tests|loadtest|examples|docs)/[\w./-]*)`")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
@@ -79,6 +80,11 @@ def _squeezed(line: str) -> str:
 def links(page: Path) -> list[str]:
     """What the page links to, outside of code."""
     return _LINK.findall(_FENCE.sub("", page.read_text(encoding="utf-8")))
+
+
+def paths(page: Path) -> set[str]:
+    """Files and folders of the project that the page names, in backticks; `NAME` stands for one that is still to be written."""
+    return {path for path in _PATH.findall(page.read_text(encoding="utf-8")) if "NAME" not in path}
 
 
 def anchors(page: Path) -> set[str]:

@@ -14,7 +14,7 @@ import yaml
 
 from mesh.cli.check import examine
 from mesh.cli.main import cli
-from tests.house.pages import LANGUAGES, ROOT, Step, anchors, blocks, documents, links, shown, steps
+from tests.house.pages import LANGUAGES, ROOT, Step, anchors, blocks, documents, links, paths, shown, steps
 from tests.support.mesh import Mesh
 
 AWAITED = {ROOT / "loadtest" / "README.md"}
@@ -47,6 +47,11 @@ def test_links_lead_somewhere(page: Path) -> None:
         target = (page.parent / name).resolve() if name else page
         assert target.exists() or target in AWAITED, link
         assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_are_named_are_there(page: Path) -> None:
+    assert [path for path in paths(page) if not (ROOT / path).exists()] == []
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.id != "README.md"])
