@@ -25,7 +25,7 @@ LARGE = {
     "tests/unit/resources/test_decode.py": "one table of what is refused and how",
 }
 """Files beyond LIMIT lines, and why."""
-NO_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
+NO_NAMES = {"utils", "util", "helpers", "common", "misc"}
 HEAVY = ("pydantic", "yaml", "aiohttp", "rich", "click", "lark", "structlog", "prometheus_client", "watchfiles")
 PUBLIC = {
     "channels.log": {"LogChannel"},
