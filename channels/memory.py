@@ -1,9 +1,8 @@
 """The in-memory channel: Knative's InMemoryChannel. Nothing survives the process; eventing reference 3.6.
 
 By default synchronous: a publisher is answered when every subscription ended, with a refusal if one gave up. With the
-topic option `sync` False it is answered at once, and what waits is lost with the process. Each topic lives in one worker:
-its publishers and its subscriptions must be in the same process, so whoever spreads topics over workers routes all
-requests of a memory topic to one of them (option `whole`: this one has the whole parallelism).
+topic option `sync` False it is answered at once, and what waits is lost with the process. Each worker has topics of its own: an
+event is delivered by the worker that took it (option `whole`: this worker serves the topic alone and has the whole parallelism).
 """
 
 from __future__ import annotations

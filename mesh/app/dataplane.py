@@ -60,7 +60,9 @@ class DataPlane:
         self._router = Router(clock.now_ns, self._loop.call_soon)
         self._tracing = open_tracing(os.environ)
         self._ingress = Ingress(self._router, self._signals, clock.now_ns, tracing=self._tracing)
-        self._server = HttpServer(self._ingress, settings.http, clock, learner=Learner())
+        self._server = HttpServer(
+            self._ingress, settings.http, clock, learner=Learner(), on_refused=self._refused_by_http
+        )
         self._inner = HttpServer(self._ingress, settings.http, clock)
         self._inner_port = 0
         self._channels: dict[str, Channel] = {}
@@ -90,7 +92,7 @@ class DataPlane:
             path=config.data_dir / f"worker-{config.index}",
             share=(config.index, config.count),
             adopt=config.adopt,
-            on_trouble=lambda what, fields: self._log("error", what, fields),
+            on_trouble=lambda what, fields: self._log("error", what.replace(" ", "_"), fields),
         )
         for name, make in BACKENDS.items():
             self._channels[name] = channel = make(site)
@@ -280,6 +282,9 @@ class DataPlane:
             self._pipe.send({"op": "live", "lines": lines, "more": len(lines) == _LIVE_LINES})
         if not self._draining:
             self._loop.call_later(_LIVE_PERIOD_S, self._live)
+
+    def _refused_by_http(self, code: str, status: int) -> None:
+        self._signals.refused(why=code, status=status, reason=code)
 
     def _log(self, level: str, what: str, fields: Mapping[str, object]) -> None:
         self._pipe.send({"op": "log", "level": level, "what": what, "fields": dict(fields)})

@@ -27,7 +27,6 @@ _NO_ANSWER = 500
 
 _HELP = {
     "open_connections": "Connections open at the ingress now.",
-    "dead_letters_stored": "Events kept in the dead-letter store now.",
     "story_events": "Recent happenings kept for `knit story` now.",
 }
 
