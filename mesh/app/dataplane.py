@@ -30,6 +30,7 @@ from mesh.events.template import Learner
 from mesh.filters.dialects import CompiledFilter, compile_filters
 from mesh.http.client import Endpoint, Sender
 from mesh.http.server import HttpServer
+from mesh.plan.diff import diff
 from mesh.plan.model import Plan, Topic
 from mesh.runtime.clock import SystemClock
 from mesh.runtime.pipe import Pipe
@@ -118,19 +119,17 @@ class DataPlane:
         """Make what runs equal to the plan. `known` are the keys of all topics and subscriptions that exist as resources, those
         that are broken at the moment included: what is not among them was deleted, and its position is forgotten."""
         deleted = self._known - known
+        change = diff(Plan(topics=tuple(self._topics.values())), plan)
         self._plan, self._known = plan, known
-        wanted = {topic.key: topic for topic in plan.topics}
-        for key, topic in list(self._topics.items()):
-            if key not in wanted or wanted[key].backend != topic.backend:
-                self._drop_topic(topic)
+        for key in change.stop_topics:
+            self._drop_topic(self._topics[key])
         routes: dict[str, Route] = {}
         for topic in plan.topics:
             channel = self._channels[topic.backend]
             routes[topic.key] = Route(topic, channel, self._forward(topic))
         self._router.replace(routes)
-        for topic in plan.topics:
-            if self._topics.get(topic.key) != topic:
-                self._take_topic(topic)
+        for topic in (*change.start_topics, *change.changed_topics):
+            self._take_topic(topic)
         self._ingress.replace(plan.ingresses)
         if deleted:
             self._forget_deleted(deleted)
