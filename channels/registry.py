@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 from channels.api import Channel
 from channels.log import LogChannel
 from channels.memory import MemoryChannel
+from channels.redis_streams import RedisChannel
 from mesh.runtime.clock import Clock
 from mesh.settings import Settings
 
@@ -36,8 +39,25 @@ def _log(site: Site) -> Channel:
     )  # fmt: skip
 
 
+def _redis(site: Site) -> Channel:
+    return RedisChannel(
+        _own_name(site.path), settings=site.settings.redis, clock=site.clock, share=site.share,
+        formers=[_own_name(path) for path in site.adopt], on_trouble=site.on_trouble,
+    )  # fmt: skip
+
+
+def _own_name(folder: Path) -> str:
+    """The name of a worker in a backend that many machines share: made once, kept in the worker's own folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = folder / "name"
+    if not kept.exists():
+        kept.write_text(f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}")
+    return kept.read_text().strip()
+
+
 BACKENDS: Mapping[str, Callable[[Site], Channel]] = {
     "memory": _memory,
     "log": _log,
+    "redis": _redis,
 }
 """The names are those of `Topic.backend` in the plan."""

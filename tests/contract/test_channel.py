@@ -11,8 +11,8 @@ import pytest
 from channels.api import Burial, Refusal, SubscriptionSpec, TopicSpec
 from tests.support.channels import TOPIC, Harness, Reader, Settling, event, ids, only
 
-BACKENDS = ["memory", "log"]
-DURABLE = ["log"]
+BACKENDS = ["memory", "log", "redis"]
+DURABLE = ["log", "redis"]
 
 
 @pytest.fixture(params=BACKENDS)
@@ -74,6 +74,7 @@ async def test_an_unknown_topic_is_refused(harness: Harness) -> None:
 
 async def test_a_full_channel_refuses_all_of_a_publish_and_takes_again_when_there_is_room(harness: Harness) -> None:
     harness.log_settings = type(harness.log_settings)(max_bytes=4 * 1024**2)
+    harness.options = {"max_length": 40}
     await harness.reopen()
     reader = subscribe(harness)
     body = b"x" * 50_000

@@ -10,10 +10,12 @@ from pathlib import Path
 from channels.api import Channel, Delivery, Refusal, SubscriptionSpec, TopicSpec
 from channels.log import LogChannel
 from channels.memory import MemoryChannel
+from channels.redis_streams import RedisChannel
 from mesh.events.event import Event, encode_block
 from mesh.filters.dialects import Exact, FilterNode
 from mesh.runtime.clock import SystemClock
-from mesh.settings import LogSettings, MemorySettings
+from mesh.settings import LogSettings, MemorySettings, RedisSettings
+from tests.servers.redis import shared_redis
 
 TOPIC = "broker/default/orders"
 LIMIT_S = 10.0
@@ -85,16 +87,27 @@ class Harness:
         self.folder = folder / "w0"
         self.log_settings = LogSettings(max_bytes=64 * 1024**2)
         self.memory_settings = MemorySettings(max_bytes=1024**2)
+        self.redis_settings = RedisSettings()
+        if backend == "redis":
+            server = shared_redis()
+            server.flush()
+            self.redis_settings = RedisSettings(address=server.address)
         self.share = (0, 1)
         self.adopt: list[Path] = []
         self.troubles: list[tuple[str, dict[str, object]]] = []
         self.clock = ShiftedClock()
         self.is_open = False
+        self.options: dict[str, float] = {}
         self.channel: Channel
 
     def _make(self) -> Channel:
         if self.backend == "memory":
             return MemoryChannel(self.memory_settings, clock=self.clock, share=self.share)
+        if self.backend == "redis":
+            return RedisChannel(
+                "contract", settings=self.redis_settings, clock=self.clock, share=self.share,
+                on_trouble=lambda what, fields: self.troubles.append((what, fields)),
+            )  # fmt: skip
         return LogChannel(
             self.folder, settings=self.log_settings, clock=self.clock, share=self.share, adopt=self.adopt,
             on_trouble=lambda what, fields: self.troubles.append((what, fields)),
@@ -104,7 +117,10 @@ class Harness:
         self.channel = self._make()
         await self.channel.start()
         self.is_open = True
-        self.channel.open_topic(TopicSpec(TOPIC, {"sync": False}))
+        self.channel.open_topic(TopicSpec(TOPIC, {"sync": False, **self.options}))
+        if isinstance(self.channel, RedisChannel):
+            async with asyncio.timeout(LIMIT_S):
+                await self.channel.joined()
         return self.channel
 
     async def close(self) -> None:
@@ -119,6 +135,10 @@ class Harness:
 
     async def crash(self) -> Channel:
         """What a killed process leaves: the files as they are on disk now, nothing more."""
+        if isinstance(self.channel, RedisChannel):
+            self.channel.kill()
+            self.is_open = False
+            return await self.open()
         image = self.folder.with_name(self.folder.name + "-image")
         shutil.copytree(self.folder, image)
         await self.close()

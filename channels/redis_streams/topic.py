@@ -1,0 +1,418 @@
+"""A topic on its lane: who wants an event, storing it for each of them, and looking after the other processes' leavings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+
+from channels.api import Deliver, Done, Refusal, SubscriptionSpec, SubscriptionState
+from channels.redis_streams.keys import Names, add_tail, order, pack, text
+from channels.redis_streams.lane import CommandError, Lane, Trouble
+from channels.redis_streams.subscription import Subscription
+from channels.redis_streams.takeover import RELEASE, hold, make_group, other_readers, recover, take_over
+from channels.redis_streams.wire import Reply, is_error
+from mesh.errors import NotConnectedError
+from mesh.events.event import Event
+from mesh.filters.index import MatchIndex
+
+_MULTI, _EXEC = pack("MULTI"), pack("EXEC")
+_DEAD_KEPT_S = 7 * 86_400
+"""How long dead letters of a deleted topic can still be looked at with redis-cli."""
+_FORGOTTEN_MS = 86_400_000
+_HELD = "it is read in order, or with a limit that cannot be divided: one process reads it at a time"
+
+
+class _Publish:
+    """Events that are stored together."""
+
+    __slots__ = ("done", "is_multi", "topic", "where")
+
+    def __init__(self, topic: Topic, where: list[Subscription], done: Done, *, is_multi: bool) -> None:
+        self.topic = topic
+        self.where = where
+        self.done = done
+        self.is_multi = is_multi
+
+    def answered(self, replies: Sequence[Reply]) -> None:
+        for subscription in self.where:
+            subscription.adding -= 1
+        last = replies[-1]
+        stored = last if self.is_multi else replies
+        if is_error(last) or any(map(is_error, stored)):
+            error = last if is_error(last) else next(reply for reply in stored if is_error(reply))
+            first = replies[1] if self.is_multi and is_error(replies[1]) else error
+            self.done(Refusal("unavailable", f"{self.topic.shown}: {first}"))
+            return
+        for subscription in self.where:
+            subscription.length += 1
+        if self.topic.lane.replicated:
+            self.done(None)
+        else:
+            wanted = self.topic.lane.access.wait_replicas
+            self.done(Refusal("unavailable", f"{self.topic.shown}: fewer than {wanted} replicas took it in time"))
+
+    def lost(self, why: str) -> None:
+        for subscription in self.where:
+            subscription.adding -= 1
+        self.done(Refusal("unavailable", f"{self.topic.shown}: {why}"))
+
+
+class Topic:
+    """share: which of how many workers this is. formers: consumer names of workers that are no more."""
+
+    def __init__(
+        self, key: str, lane: Lane, consumer: str, *, share: tuple[int, int], formers: Sequence[str],
+        on_trouble: Trouble,
+    ) -> None:  # fmt: skip
+        self.key = key
+        self.lane = lane
+        self.names = Names(key)
+        self.consumer = consumer
+        self.draining = False
+        self.is_open = True
+        self.options: Mapping[str, str | float | bool] = {}
+        self.subscriptions: dict[str, Subscription] = {}
+        self._share = share
+        self._formers = formers
+        self._on_trouble = on_trouble
+        self._index: MatchIndex[Subscription] | None = None
+        self._everyone: list[Subscription] | None = None
+        self._alone = False
+        self._rings: set[str] = set()
+        self._seen_at = 0.0
+        self._cleaned: dict[bytes, float] = {}
+        self._doomed: list[str] = []
+        self.joined = asyncio.Event()
+
+    # What a subscription asks.
+
+    def stream_of(self, key: str) -> tuple[str, str]:
+        return self.names.stream(key), self.names.rows(key)
+
+    @property
+    def dead(self) -> str:
+        return self.names.dead
+
+    @property
+    def shown(self) -> str:
+        return self.lane.access.address.shown()
+
+    def trouble(self, what: str, fields: dict[str, object]) -> None:
+        self._on_trouble(what, {"topic": self.key, **fields})
+
+    def regroup(self, subscription: Subscription) -> None:
+        self.trouble("stream deleted", {"subscription": subscription.key})
+        self.lane.spawn(self._begin(subscription))
+
+    # Subscriptions.
+
+    def subscribe(self, spec: SubscriptionSpec, deliver: Deliver) -> None:
+        subscription = self._known(spec.key)
+        index, count = self._share
+        exclusive = spec.parallelism == 1 or bool(self.options.get("whole"))
+        limit = (
+            spec.parallelism if exclusive else max(spec.parallelism // count + (index < spec.parallelism % count), 1)
+        )
+        if subscription.wanted and subscription.exclusive and not exclusive:
+            subscription.owned = True
+        begin = not subscription.joined or (exclusive and not subscription.exclusive)
+        subscription.take(spec, deliver, limit=limit, exclusive=exclusive)
+        self._changed()
+        if begin and self.lane.is_up:
+            self.lane.spawn(self._begin(subscription))
+
+    def _known(self, key: str) -> Subscription:
+        subscription = self.subscriptions.get(key)
+        if subscription is None:
+            subscription = self.subscriptions[key] = Subscription(self, key, self.consumer)
+        return subscription
+
+    def unsubscribe(self, key: str, *, forget: bool) -> None:
+        subscription = self.subscriptions.get(key)
+        if subscription is None:
+            return
+        subscription.stop()
+        self._let_go(subscription)
+        if forget:
+            del self.subscriptions[key]
+            subscription.forget()
+            self._changed()
+            self._doomed += [self.names.stream(key), self.names.rows(key), self.names.owner(key), f"-{key}"]
+            self._doom()
+
+    def _let_go(self, subscription: Subscription) -> None:
+        if subscription.exclusive and subscription.owned:
+            subscription.owned = False
+            subscription.joined = False
+            self._say(pack("EVAL", RELEASE, 1, self.names.owner(subscription.key), self.consumer))
+
+    def close(self) -> None:
+        """It was deleted: nothing of it stays, but for its dead letters for a while."""
+        self.is_open = False
+        for key in list(self.subscriptions):
+            self.unsubscribe(key, forget=True)
+        names = self.names
+        self._doomed += [names.subscriptions, names.members, names.kept]
+        self._doom()
+        self._say(pack("EXPIRE", names.dead, _DEAD_KEPT_S))
+
+    def _doom(self, *, first: bool = False) -> None:
+        """Delete what is to be gone; where that cannot be said now it is said when the connection is back."""
+        if not self.lane.is_up or not self._doomed:
+            return
+        doomed, self._doomed = self._doomed, []
+        members = [name[1:] for name in doomed if name.startswith("-")]
+        packed = pack("UNLINK", *[name for name in doomed if not name.startswith("-")])
+        if members:
+            packed += pack("SREM", self.names.subscriptions, *members)
+        again = partial(self._doom_again, doomed)
+        submit = self.lane.submit_first if first else self.lane.submit
+        submit(packed, 2 if members else 1, self._gone, again)
+
+    def _gone(self, _: Sequence[Reply]) -> None:
+        if not self.is_open and self in self.lane.guests:
+            self.lane.guests.remove(self)
+
+    def _doom_again(self, doomed: list[str], _: str) -> None:
+        self._doomed[:0] = [name for name in doomed if not self._is_back(name)]
+
+    def _is_back(self, name: str) -> bool:
+        return any(name.endswith(f":{key}") or name == f"-{key}" for key in self.subscriptions)
+
+    def _say(self, packed: bytes) -> None:
+        """Something whose answer is of no interest."""
+        if self.lane.is_up:
+            self.lane.submit(packed, 1, lambda _: None, lambda _: None)
+
+    def _changed(self) -> None:
+        wanted = [each for each in self.subscriptions.values() if each.wanted]
+        self._index = None
+        self._everyone = None if any(each.filters for each in wanted) else wanted
+
+    def matching(self, event: Event) -> list[Subscription]:
+        if self._everyone is not None:
+            return self._everyone
+        if self._index is None:
+            self._index = MatchIndex([(each, each.filters) for each in self.subscriptions.values() if each.wanted])
+        return self._index.match(event.attributes)
+
+    # Publishing.
+
+    def publish(self, events: Sequence[Event], done: Done) -> tuple[str, ...]:
+        lane = self.lane
+        if lane.refusal:
+            done(Refusal("unavailable", lane.refusal))
+            return ()
+        if lane.pending_bytes > lane.settings.max_pending_bytes:
+            done(Refusal("full", f"events of {lane.settings.max_pending_bytes} bytes wait to be sent to {self.shown}"))
+            return ()
+        matched = [self.matching(event) for event in events]
+        where = [subscription for found in matched for subscription in found]
+        bound = int(self.options.get("max_length") or 0)
+        if bound and (full := self._full(where, bound)):
+            done(Refusal("full", f"{full} has {bound} events waiting, as many as maxLength allows"))
+            return ()
+        self._store(events, matched, where, done)
+        return tuple([subscription.key for subscription in matched[-1]]) if matched else ()
+
+    def _full(self, where: Sequence[Subscription], bound: int) -> str:
+        coming: dict[Subscription, int] = {}
+        for each in where:
+            coming[each] = coming.get(each, 0) + 1
+        return next((each.key for each, more in coming.items() if each.length + each.adding + more > bound), "")
+
+    def _store(
+        self, events: Sequence[Event], matched: Sequence[Sequence[Subscription]], where: list[Subscription], done: Done
+    ) -> None:
+        lane = self.lane
+        now_ns = lane.clock.now_ns()
+        kept = self._kept_head(now_ns) if self.options.get("retention_s") else b""
+        parts: list[bytes] = []
+        for event, found in zip(events, matched, strict=True):
+            if found or kept:
+                tail = add_tail(event, now_ns)
+                if kept:
+                    parts += (kept, tail)
+                for subscription in found:
+                    parts += (subscription.commands.add, tail)
+        count = len(parts) >> 1
+        is_multi = count > 1
+        publish = _Publish(self, where, done, is_multi=is_multi)
+        if is_multi:
+            parts = [_MULTI, *parts, _EXEC]
+        for subscription in where:
+            subscription.adding += 1
+        if parts:
+            lane.store(parts, count + 2 if is_multi else 1, publish.answered, publish.lost)
+        elif lane.is_idle:
+            done(None)
+        else:
+            lane.submit(b"", 0, lambda _: done(None), publish.lost)
+        self._call_readers(where)
+
+    def _call_readers(self, where: Sequence[Subscription]) -> None:
+        """Those with room here read with the same batch; for the others other processes are told."""
+        for subscription in where:
+            if subscription.room > 0:
+                subscription.more()
+            else:
+                subscription.unread()
+                if not self._alone and self.lane.hears:
+                    self._rings.add(subscription.key)
+                    self.lane.mark(self)
+
+    def compose(self) -> None:
+        rings, self._rings = self._rings, set()
+        if rings:
+            self._say(pack("PUBLISH", self.names.bell, "\n".join([self.consumer, *rings])))
+
+    def rung(self, channel: bytes, message: bytes) -> None:
+        if channel == self.names.bell.encode():
+            sender, *keys = message.decode().split("\n")
+            if sender != self.consumer:
+                for key in keys:
+                    if key in self.subscriptions:
+                        self.subscriptions[key].more()
+
+    def _kept_head(self, now_ns: int) -> bytes:
+        """The head of the XADD that keeps an event for replay, and forgets those that are older than that."""
+        oldest_ms = (now_ns - int(float(self.options["retention_s"]) * 1e9)) // 1_000_000
+        return b"*14\r\n$4\r\nXADD\r\n%b$5\r\nMINID\r\n$1\r\n~\r\n%b$1\r\n*\r\n" % (
+            text(self.names.kept.encode()), text(b"%d" % max(oldest_ms, 0)),
+        )  # fmt: skip
+
+    # The connection, and the other processes.
+
+    def enter(self) -> None:
+        for subscription in self.subscriptions.values():
+            subscription.recovered = False
+            self.lane.mark(subscription)
+        self._doom(first=True)
+
+    async def join(self) -> None:
+        lane = self.lane
+        if not self.is_open:
+            return
+        with suppress(CommandError):
+            await lane.call("PERSIST", self.names.dead)
+        for key in await lane.call("SMEMBERS", self.names.subscriptions):
+            self._known(key.decode())
+        for subscription in list(self.subscriptions.values()):
+            await self._begin(subscription)
+        # Without the right to listen, another process's surplus is found by the beat.
+        lane.submit(pack("SUBSCRIBE", self.names.bell) + pack("PING"), 1, lambda _: None, lambda _: None)
+        self.joined.set()
+
+    async def _begin(self, subscription: Subscription) -> None:
+        """Make its stream and group where there are none, find what stands under our name, then read."""
+        lane = self.lane
+        await make_group(lane, subscription)
+        await lane.call("SADD", self.names.subscriptions, subscription.key)
+        if subscription.wanted:
+            if subscription.exclusive and not await self._hold(subscription):
+                return
+            subscription.owned = True
+            await recover(lane, subscription, self.consumer, fresh=not subscription.joined)
+            others = await other_readers(lane, subscription, self.consumer) if subscription.exclusive else self._formers
+            if not subscription.joined:
+                for name in others:
+                    await take_over(lane, subscription, self.consumer, dead=name)
+            subscription.joined = subscription.recovered = True
+        await self._look(subscription)
+        if self.subscriptions.get(subscription.key) is subscription:
+            subscription.more()
+
+    async def _hold(self, subscription: Subscription) -> bool:
+        owned = await hold(
+            self.lane, self.names.owner(subscription.key), self.consumer, dead_s=self.lane.settings.dead_s
+        )
+        if not owned:
+            subscription.owned = subscription.joined = subscription.recovered = False
+            await self._look(subscription)
+        return owned
+
+    async def _look(self, subscription: Subscription) -> None:
+        """How much waits, since when."""
+        subscription.sized(await self.lane.call("XLEN", subscription.stream))
+        if subscription.length:
+            for entry, _ in await self.lane.call("XRANGE", subscription.stream, "-", "+", "COUNT", 1):
+                subscription.oldest_ns = order(entry)[0] * 1_000_000
+
+    def beat(self, now_ms: int) -> None:
+        """Show that we live; see how much waits; take over from the dead."""
+        if not self.is_open:
+            return
+        lane, names = self.lane, self.names
+        now = lane.clock.monotonic()
+        if self._seen_at and now - self._seen_at > lane.settings.dead_s:
+            # We stood still for so long that others may have taken what is ours.
+            self._rejoin()
+        self._seen_at = now
+        dead_ms = now_ms - int(lane.settings.dead_s * 1000)
+        packed = pack("ZADD", names.members, now_ms, self.consumer)
+        packed += pack("ZRANGE", names.members, 0, -1, "WITHSCORES")
+        lane.submit(packed, 2, partial(self._heard, now_ms, dead_ms), lambda _: None)
+        for subscription in self.subscriptions.values():
+            lane.submit(subscription.commands.length, 1, partial(self._sized, subscription), lambda _: None)
+            if subscription.exclusive and subscription.wanted and subscription.deliver is not None:
+                lane.spawn(self._keep_hold(subscription))
+
+    def _rejoin(self) -> None:
+        for subscription in self.subscriptions.values():
+            if subscription.joined:
+                subscription.recovered = False
+                self.lane.spawn(self._begin(subscription))
+
+    async def _keep_hold(self, subscription: Subscription) -> None:
+        if not subscription.joined:
+            await self._begin(subscription)
+        else:
+            await self._hold(subscription)
+
+    def _sized(self, subscription: Subscription, replies: Sequence[Reply]) -> None:
+        if not is_error(replies[0]):
+            subscription.sized(replies[0])
+
+    def _heard(self, now_ms: int, dead_ms: int, replies: Sequence[Reply]) -> None:
+        if is_error(replies[1]):
+            self.trouble("redis refused", {"why": str(replies[1])})
+            return
+        members = {bytes(name): float(score) for name, score in _scores(replies[1])}
+        self._alone = len(members) == 1
+        for name, score in members.items():
+            if score >= dead_ms or name.decode() == self.consumer or self._cleaned.get(name) == score:
+                continue
+            self._cleaned[name] = score
+            if score < now_ms - _FORGOTTEN_MS:
+                self._say(pack("ZREM", self.names.members, name))
+            else:
+                self.lane.spawn(self._inherit(name.decode()))
+
+    async def _inherit(self, dead: str) -> None:
+        """Another process is no more: what it had in hand is ours, as far as we read that."""
+        taken = 0
+        for subscription in list(self.subscriptions.values()):
+            if subscription.joined and subscription.deliver is not None:
+                taken += await take_over(self.lane, subscription, self.consumer, dead=dead)
+                subscription.more()
+        if taken:
+            self.trouble("deliveries taken over", {"from": dead, "count": taken})
+
+    async def farewell(self) -> None:
+        """We stop: the others need not wait until they take us for dead."""
+        for subscription in self.subscriptions.values():
+            self._let_go(subscription)
+        with suppress(NotConnectedError, CommandError):
+            await self.lane.call("ZADD", self.names.members, 1, self.consumer)
+
+    def states(self) -> list[SubscriptionState]:
+        return [each.state(counted=self._share[0] == 0) for each in self.subscriptions.values()]
+
+
+def _scores(reply: Reply) -> list[tuple[bytes, float]]:
+    """RESP 3 gives pairs, RESP 2 a flat list."""
+    if reply and not isinstance(reply[0], list):
+        return list(zip(reply[::2], reply[1::2], strict=False))
+    return [(name, score) for name, score in reply]
