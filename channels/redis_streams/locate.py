@@ -89,13 +89,13 @@ async def _master(address: RedisAddress, timeout_s: float) -> tuple[str, int]:
 async def _node(access: Access, key: str, timeout_s: float) -> tuple[str, int]:
     address = access.address
     nodes = [ClusterNode(host, port) for host, port in address.hosts]
-    cluster: RedisCluster = RedisCluster(
+    cluster = RedisCluster(
         startup_nodes=nodes, username=address.username or None, password=address.password or None,
         socket_timeout=timeout_s, socket_connect_timeout=timeout_s, ssl=address.tls,
         ssl_ca_data=access.ca or None,
     )  # fmt: skip
     try:
-        await cluster.initialize()
+        cluster = await cluster.initialize()
         node = cluster.get_node_from_key(key)
         if node is None:
             raise OSError("no node of the cluster has the slot of this topic")
