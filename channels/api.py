@@ -20,7 +20,8 @@ class Refusal:
     """Why a publish was not taken.
 
     kind: `full` (a bound is reached: 429), `unavailable` (backend gone, disk full: 503), `failed` (synchronous channel:
-        a subscriber failed for good: 500), `unknown` (no such topic: 404).
+        a subscriber failed for good: 500), `unknown` (no such topic: 404), `invalid` (this backend cannot take such an
+        event: 400).
     """
 
     kind: str

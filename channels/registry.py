@@ -11,7 +11,7 @@ from pathlib import Path
 from channels.api import Channel
 from channels.log import LogChannel
 from channels.memory import MemoryChannel
-from channels.redis_streams import RedisChannel
+from channels.redis_streams import RedisChannel, RedisSinks
 from mesh.runtime.clock import Clock
 from mesh.settings import Settings
 
@@ -46,6 +46,10 @@ def _redis(site: Site) -> Channel:
     )  # fmt: skip
 
 
+def _redis_sink(site: Site) -> Channel:
+    return RedisSinks(settings=site.settings.redis, clock=site.clock, on_trouble=site.on_trouble)
+
+
 def _own_name(folder: Path) -> str:
     """The name of a worker in a backend that many machines share: made once, kept in the worker's own folder."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -59,5 +63,6 @@ BACKENDS: Mapping[str, Callable[[Site], Channel]] = {
     "memory": _memory,
     "log": _log,
     "redis": _redis,
+    "redis-sink": _redis_sink,
 }
 """The names are those of `Topic.backend` in the plan."""

@@ -8,5 +8,6 @@ else imports redis or hiredis.
 """
 
 from channels.redis_streams.channel import RedisChannel
+from channels.redis_streams.sink import RedisSinks
 
-__all__ = ["RedisChannel"]
+__all__ = ["RedisChannel", "RedisSinks"]

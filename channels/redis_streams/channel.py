@@ -1,4 +1,4 @@
-"""RedisChannel: topics on lanes. A lane is one connection; topics with the same access share it, in a cluster each has its own."""
+"""RedisChannel: topics on lanes, which are the connections."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from channels.api import (
     TopicSpec,
 )
 from channels.redis_streams.dead import dead_letters, remove
-from channels.redis_streams.keys import Names
-from channels.redis_streams.lane import Lane, Trouble
+from channels.redis_streams.lane import Trouble
+from channels.redis_streams.lanes import Lanes
 from channels.redis_streams.locate import Access, access_of
 from channels.redis_streams.topic import Topic
 from mesh.events.event import Event
@@ -42,11 +42,10 @@ class RedisChannel:
     ) -> None:  # fmt: skip
         self._consumer = consumer
         self._settings = settings
-        self._clock = clock
         self._share = share
         self._formers = formers
         self._on_trouble = on_trouble
-        self._lanes: dict[tuple[Access, str], Lane] = {}
+        self._lanes = Lanes(settings=settings, clock=clock, on_trouble=on_trouble)
         self._topics: dict[str, Topic] = {}
         self._broken: dict[str, str] = {}
         self._draining = False
@@ -73,7 +72,7 @@ class RedisChannel:
         topic.options = spec.options
 
     def _place(self, key: str, access: Access) -> Topic:
-        lane = self._lane(key, access)
+        lane = self._lanes.get(key, access)
         topic = self._topics[key] = Topic(
             key, lane, self._consumer, share=self._share, formers=self._formers, on_trouble=self._on_trouble
         )
@@ -82,17 +81,6 @@ class RedisChannel:
         if lane.is_up:
             lane.spawn(topic.join())
         return topic
-
-    def _lane(self, key: str, access: Access) -> Lane:
-        name = Names(key).stream("")
-        place = (access, name if access.address.mode == "cluster" else "")
-        lane = self._lanes.get(place)
-        if lane is None:
-            lane = self._lanes[place] = Lane(
-                access, name, settings=self._settings, clock=self._clock, on_trouble=self._on_trouble
-            )
-            lane.open()
-        return lane
 
     def _move(self, old: Topic, access: Access) -> Topic:
         """The same topic at another address, or with another password: its subscriptions go on there."""
@@ -105,14 +93,8 @@ class RedisChannel:
             if subscription.wanted and deliver is not None:
                 topic.subscribe(spec, deliver)
             subscription.stop()
-        self._close_unused()
+        self._lanes.close_unused()
         return topic
-
-    def _close_unused(self) -> None:
-        for place, lane in list(self._lanes.items()):
-            if not lane.guests and lane.is_idle:
-                del self._lanes[place]
-                lane.kill()
 
     def close_topic(self, key: str) -> None:
         topic = self._topics.pop(key, None)
@@ -179,11 +161,11 @@ class RedisChannel:
         for topic in self._topics.values():
             topic.draining = True
         while not self._is_clear():
-            waiting = [lane.next_idle() for lane in self._lanes.values()]
+            waiting = [lane.next_idle() for lane in self._lanes.all()]
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
 
     def _is_clear(self) -> bool:
-        quiet = all(lane.is_idle for lane in self._lanes.values())
+        quiet = all(lane.is_idle for lane in self._lanes.all())
         return quiet and all(each.is_clear for topic in self._topics.values() for each in topic.subscriptions.values())
 
     async def aclose(self) -> None:
@@ -194,12 +176,12 @@ class RedisChannel:
             topic.draining = True
         for topic in self._topics.values():
             await topic.farewell()
-        for lane in self._lanes.values():
+        for lane in self._lanes.all():
             await lane.aclose()
         self._topics.clear()
 
     def kill(self) -> None:
         """End as a killed process does: nothing more is said to Redis."""
         self._closed = True
-        for lane in self._lanes.values():
+        for lane in self._lanes.all():
             lane.kill()

@@ -36,6 +36,8 @@ DEPENDENTS: Mapping[str, tuple[str, ...]] = {
     "Channel": CHANNEL,
     "InMemoryChannel": BACKING_CHANNEL,
     "LogChannel": BACKING_CHANNEL,
+    "RedisStreamChannel": BACKING_CHANNEL,
+    "RedisStreamSink": ("ServiceReady", "Addressable"),
     "Subscription": SUBSCRIPTION,
     "Sequence": FLOW,
     "Parallel": FLOW,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +10,8 @@ from mesh.resources.annotations import Tuning
 from mesh.resources.duck import DeliverySpec
 from mesh.resources.meta import Condition, Resource
 
-LOG, MEMORY = "LogChannel", "InMemoryChannel"
-BACKENDS = {LOG: "log", MEMORY: "memory"}
+LOG, MEMORY, REDIS, REDIS_SINK = "LogChannel", "InMemoryChannel", "RedisStreamChannel", "RedisStreamSink"
+BACKENDS = {LOG: "log", MEMORY: "memory", REDIS: "redis", REDIS_SINK: "redis-sink"}
 """Kind of channel → name in `channels/registry.py`."""
 
 
@@ -33,7 +32,7 @@ class Hub:
     is_broker: bool
     hosts: tuple[str, ...] = ()
     backing: str = LOG
-    options: Mapping[str, str | float | bool] = field(default_factory=dict)
+    options: dict[str, str | float | bool] = field(default_factory=dict)
     delivery: DeliverySpec | None = None
     delivery_path: str = "spec.delivery"
     dead_letter: Target | None = None
@@ -46,7 +45,8 @@ class Hub:
 
     @property
     def topic_key(self) -> str:
-        return f"{'broker' if self.is_broker else 'channel'}/{self.namespace}/{self.name}"
+        what = "broker" if self.is_broker else "sink" if self.backing == REDIS_SINK else "channel"
+        return f"{what}/{self.namespace}/{self.name}"
 
     @property
     def kind(self) -> str:

@@ -12,6 +12,8 @@ _KINDS = {
     "Channel": "channel",
     "InMemoryChannel": "channel",
     "LogChannel": "channel",
+    "RedisStreamChannel": "channel",
+    "RedisStreamSink": "sink",
 }
 
 
