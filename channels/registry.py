@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import socket
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from channels.api import Channel
+from channels.api import Channel, TopicHealth, TopicSpec
 from channels.log import LogChannel
 from channels.memory import MemoryChannel
 from channels.redis_streams import RedisChannel, RedisSinks
+from channels.redis_streams.probe import probe
 from mesh.runtime.clock import Clock
 from mesh.settings import Settings
 
@@ -58,6 +59,16 @@ def _own_name(folder: Path) -> str:
         kept.write_text(f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}")
     return kept.read_text().strip()
 
+
+def _probe_redis(spec: TopicSpec, settings: Settings, clock: Clock) -> Awaitable[TopicHealth]:
+    return probe(spec, settings.redis, clock)
+
+
+PROBES: Mapping[str, Callable[[TopicSpec, Settings, Clock], Awaitable[TopicHealth]]] = {
+    "redis": _probe_redis,
+    "redis-sink": _probe_redis,
+}
+"""Backends whose server can be asked whether it can be used."""
 
 BACKENDS: Mapping[str, Callable[[Site], Channel]] = {
     "memory": _memory,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from channels.api import (
     Capabilities,
@@ -13,6 +13,7 @@ from channels.api import (
     Refusal,
     SubscriptionSpec,
     SubscriptionState,
+    TopicHealth,
     TopicSpec,
 )
 from channels.redis_streams.dead import dead_letters, remove
@@ -148,6 +149,12 @@ class RedisChannel:
         key, _, entry = ref.rpartition("#")
         topic = self._topics.get(key)
         return topic is not None and topic.lane.is_up and remove(topic.lane, topic.names.dead, entry)
+
+    def health(self) -> Mapping[str, TopicHealth]:
+        broken = {
+            key: TopicHealth(is_up=False, reason="AddressNotValid", message=why) for key, why in self._broken.items()
+        }
+        return broken | {key: topic.lane.health() for key, topic in self._topics.items()}
 
     async def joined(self) -> None:
         """Return when every topic's Redis has been reached and looked at."""

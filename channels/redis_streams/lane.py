@@ -12,6 +12,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
+from channels.api import TopicHealth
+from channels.redis_streams.health import durability, explain
 from channels.redis_streams.keys import pack
 from channels.redis_streams.locate import Access, locate, tls_of
 from channels.redis_streams.wire import Reply, Wire, is_error, open_wire
@@ -78,6 +80,9 @@ class Lane:
         self.replicated = True
         """Whether the batch that is being answered reached as many replicas as were asked for."""
         self.facts: dict[str, str] = {}
+        self.since_ns = clock.now_ns()
+        self.why = "not connected yet"
+        """Why it is not up."""
         self.hears = False
         """Whether this user may use Pub/Sub. Without it the beat finds what other processes have no room for."""
         self._key = key
@@ -96,12 +101,17 @@ class Lane:
         self._closed = False
         self._told = ""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._tried = asyncio.Event()
         self._over: asyncio.Future[str] = self._loop.create_future()
         self._idlers: list[asyncio.Future[None]] = []
 
     def open(self) -> None:
         """Begin to connect."""
         self.spawn(self._run())
+
+    async def tried(self) -> None:
+        """Return when the first attempt to connect has ended, well or not, and what is set there has been asked."""
+        await self._tried.wait()
 
     # -- what is sent -------------------------------------------------------------------------------------------
 
@@ -250,7 +260,7 @@ class Lane:
                 async with asyncio.timeout(self.settings.connect_timeout_s):
                     self._wire = await self._connect()
             except (OSError, ssl.SSLError, ValueError, CommandError, NotConnectedError, TimeoutError) as exc:
-                self._refuse(self.explain(exc))
+                self._refuse(explain(exc, timeout_s=self.settings.connect_timeout_s))
                 await asyncio.sleep(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)] or _PAUSES_S[1])
                 failures += 1
                 continue
@@ -296,7 +306,8 @@ class Lane:
 
     def _enter(self) -> None:
         self.is_up = True
-        self.refusal = self._told = ""
+        self.refusal = self._told = self.why = ""
+        self.since_ns = self.clock.now_ns()
         self._in_flight = []
         self.hears = False
         self.spawn(self._learn())
@@ -309,6 +320,7 @@ class Lane:
     def _leave(self, why: str) -> None:
         """It is gone: who waits for an answer is told so. What was stored nevertheless may so arrive twice."""
         self.is_up = False
+        self.why, self.since_ns = why, self.clock.now_ns()
         self._wire = None
         self._waits = False
         flying, self._in_flight = self._in_flight, []
@@ -320,27 +332,18 @@ class Lane:
 
     def _refuse(self, why: str) -> None:
         """Connecting failed: refuse what waits for it, and from now on at once."""
+        self.why = why
         self.refusal = f"{self.access.address.shown()}: {why}"
         ops, self._ops, self._buffer, self.pending_bytes = self._ops, [], [], 0
         for op in ops:
             op.lost(why)
         self._tell(why)
+        self._tried.set()
 
     def _tell(self, why: str) -> None:
         if why != self._told:
             self._told = why
             self._on_trouble("redis not reachable", {"address": self.access.address.shown(), "why": why})
-
-    def explain(self, exc: BaseException) -> str:
-        """Why connecting failed, in one line."""
-        text = str(exc) or type(exc).__name__
-        if isinstance(exc, TimeoutError):
-            return f"no answer in {self.settings.connect_timeout_s:g} s"
-        if isinstance(exc, ssl.SSLError):
-            return f"TLS: {text}"
-        if isinstance(exc, ConnectionRefusedError):
-            return "connection refused"
-        return text
 
     async def _learn(self) -> None:
         """What Redis is set to, as far as it may be asked."""
@@ -350,6 +353,17 @@ class Lane:
                 reply = await self.call("CONFIG", "GET", name)
                 found |= {key.decode(): value.decode() for key, value in dict(reply).items()}
         self.facts = found
+        self._tried.set()
+
+    def health(self) -> TopicHealth:
+        """For the condition of whatever is kept there."""
+        address = self.access.address.shown()
+        if not self.is_up:
+            return TopicHealth(
+                is_up=False, reason="NotConnected", message=f"{address}: {self.why}", since_ns=self.since_ns
+            )
+        reason, message = durability(self.facts, wait_replicas=self.access.wait_replicas)
+        return TopicHealth(is_up=True, reason=reason, message=f"{address}: {message}", since_ns=self.since_ns)
 
     async def _beat(self, over: asyncio.Future[str]) -> None:
         while not over.done():

@@ -7,7 +7,7 @@ is no such array). To the data plane it is a channel that nobody can subscribe t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from channels.api import (
@@ -18,6 +18,7 @@ from channels.api import (
     Refusal,
     SubscriptionSpec,
     SubscriptionState,
+    TopicHealth,
     TopicSpec,
 )
 from channels.redis_streams.keys import pack
@@ -141,6 +142,9 @@ class RedisSinks:
 
     def dead_letters(self) -> Iterable[DeadLetter]:
         return ()
+
+    def health(self) -> Mapping[str, TopicHealth]:
+        return {key: sink.lane.health() for key, sink in self._sinks.items()}
 
     async def drain(self) -> None:
         for lane in self._lanes.all():

@@ -251,6 +251,8 @@ class DataPlane:
                 return [
                     letter for channel in self._channels.values() for letter in islice(channel.dead_letters(), 1000)
                 ]
+            case "health":
+                return {key: each for channel in self._channels.values() for key, each in channel.health().items()}
             case "states":
                 return [state for channel in self._channels.values() for state in channel.states()]
             case _:
