@@ -146,11 +146,13 @@ async def test_a_slow_subscriber_loses_nothing_to_others_while_its_process_lives
 
 async def test_what_one_process_has_no_room_for_another_takes(server: RedisServer) -> None:
     async with Peer("one", options(server)) as one, Peer("two", options(server)) as two:
-        mine, others = one.read(parallelism=2), two.read(parallelism=50)
-        await two.until(lambda: two.is_up)
-        for number in range(40):
-            assert await one.publish(event(number)) is None
+        mine = one.read(parallelism=2)
+        assert await one.publish(event(0), event(1)) is None
         assert ids(await mine.take(2)) == ["0", "1"]
+        others = two.read(parallelism=50)
+        await two.until(lambda: two.is_up)
+        for number in range(2, 40):
+            assert await one.publish(event(number)) is None
         assert sorted(map(int, ids(await others.take(38)))) == list(range(2, 40))
 
 

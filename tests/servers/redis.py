@@ -132,8 +132,8 @@ class RedisServer:
             if self._process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"redis-server did not start:\n{(self.folder / 'log.txt').read_text()[-2000:]}")
             try:
-                with socket.create_connection(("127.0.0.1", self._plain_port), timeout=1.0) as probe:
-                    if self._plain_port != self.port:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=1.0) as probe:
+                    if "--tls-port" in self._arguments:
                         return
                     probe.sendall(b"PING\r\n")
                     if not probe.recv(64).startswith(b"-LOADING"):
@@ -142,10 +142,8 @@ class RedisServer:
                 time.sleep(0.005)
 
     @property
-    def _plain_port(self) -> int:
-        if "--tls-port" in self._arguments:
-            return int(self._arguments[self._arguments.index("--tls-port") + 1])
-        return self.port
+    def cluster_port(self) -> int:
+        return int(self._arguments[self._arguments.index("--cluster-port") + 1])
 
     def flush(self) -> None:
         """Forget everything."""
