@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from channels.api import Channel, TopicHealth, TopicSpec
@@ -13,13 +14,14 @@ from channels.log import LogChannel
 from channels.memory import MemoryChannel
 from channels.redis_streams import RedisChannel, RedisSinks
 from channels.redis_streams.probe import probe
+from mesh.errors import SettingsError
 from mesh.runtime.clock import Clock
 from mesh.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """What a worker offers its backends. path: the worker's own folder; adopt: folders of workers that are no more."""
+    """What a worker offers its backends. path: a folder of the worker's own, and for another package's backend of that alone; adopt: folders of workers that are no more."""
 
     settings: Settings
     clock: Clock
@@ -77,3 +79,29 @@ BACKENDS: Mapping[str, Callable[[Site], Channel]] = {
     "redis-sink": _redis_sink,
 }
 """The names are those of `Topic.backend` in the plan."""
+
+GROUP = "knit.channels"
+
+
+def backends() -> Mapping[str, Callable[[Site], Channel]]:
+    """Ours, and what other packages bring in the entry-point group `knit.channels`; a name of ours stays ours."""
+    return {each.name: _Plugin(each) for each in entry_points(group=GROUP)} | dict(BACKENDS)
+
+
+class _Plugin:
+    """A backend of another package, loaded when a worker starts."""
+
+    def __init__(self, entry: EntryPoint) -> None:
+        self._entry = entry
+
+    def __call__(self, site: Site) -> Channel:
+        path = site.path / self._entry.name
+        path.mkdir(parents=True, exist_ok=True)
+        try:
+            make = self._entry.load()
+        except (ImportError, AttributeError) as exc:
+            raise SettingsError(
+                f"the channel backend {self._entry.name} cannot be loaded ({self._entry.value}): {exc}"
+            ) from exc
+        channel: Channel = make(replace(site, path=path))
+        return channel

@@ -129,6 +129,7 @@ class Subscription:
         self._dry = False
         self._stalled = False
         self._forgotten = False
+        self._inherited: dict[bytes, float] = {}
 
     # -- what the channel tells ---------------------------------------------------------------------------------
 
@@ -163,6 +164,17 @@ class Subscription:
     def unread(self) -> None:
         """There is something to read once there is room."""
         self._dry = False
+
+    def may_inherit(self, dead: bytes, heard_of: float) -> bool:
+        """Whether it should take what this dead process left: once, when it reads itself."""
+        if not self.joined or self.deliver is None or self._inherited.get(dead) == heard_of:
+            return False
+        self._inherited[dead] = heard_of
+        return True
+
+    def inherit_again(self, dead: str) -> None:
+        """That did not come to an end."""
+        self._inherited.pop(dead.encode(), None)
 
     @property
     def room(self) -> int:

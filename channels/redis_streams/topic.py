@@ -82,7 +82,6 @@ class Topic:
         self._alone = False
         self._rings: set[str] = set()
         self._seen_at = 0.0
-        self._cleaned: dict[bytes, float] = {}
         self._doomed: list[str] = []
         self.joined = asyncio.Event()
 
@@ -297,6 +296,8 @@ class Topic:
             return
         with suppress(CommandError):
             await lane.call("PERSIST", self.names.dead)
+        # Before anything is read: who dies right after that is missed by the others.
+        await lane.call("ZADD", self.names.members, await self._now_ms(), self.consumer)
         for key in await lane.call("SMEMBERS", self.names.subscriptions):
             self._known(key.decode())
         for subscription in list(self.subscriptions.values()):
@@ -304,6 +305,11 @@ class Topic:
         # Without the right to listen, another process's surplus is found by the beat.
         lane.submit(pack("SUBSCRIBE", self.names.bell) + pack("PING"), 1, lambda _: None, lambda _: None)
         self.joined.set()
+
+    async def _now_ms(self) -> int:
+        """The server's clock: all members are told by the same one."""
+        seconds, micros = await self.lane.call("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
 
     async def _begin(self, subscription: Subscription) -> None:
         """Make its stream and group where there are none, find what stands under our name, then read."""
@@ -382,21 +388,24 @@ class Topic:
         members = {bytes(name): float(score) for name, score in _scores(replies[1])}
         self._alone = len(members) == 1
         for name, score in members.items():
-            if score >= dead_ms or name.decode() == self.consumer or self._cleaned.get(name) == score:
+            if score >= dead_ms or name.decode() == self.consumer:
                 continue
-            self._cleaned[name] = score
             if score < now_ms - _FORGOTTEN_MS:
                 self._say(pack("ZREM", self.names.members, name))
-            else:
-                self.lane.spawn(self._inherit(name.decode()))
+            heirs = [each for each in self.subscriptions.values() if each.may_inherit(name, score)]
+            if heirs:
+                self.lane.spawn(self._inherit(name.decode(), heirs))
 
-    async def _inherit(self, dead: str) -> None:
-        """Another process is no more: what it had in hand is ours, as far as we read that."""
+    async def _inherit(self, dead: str, heirs: Sequence[Subscription]) -> None:
+        """Another process is no more: what it had in hand is ours."""
         taken = 0
-        for subscription in list(self.subscriptions.values()):
-            if subscription.joined and subscription.deliver is not None:
+        for subscription in heirs:
+            try:
                 taken += await take_over(self.lane, subscription, self.consumer, dead=dead)
-                subscription.more()
+            except (NotConnectedError, CommandError):
+                subscription.inherit_again(dead)
+                raise
+            subscription.more()
         if taken:
             self.trouble("deliveries taken over", {"from": dead, "count": taken})
 
@@ -405,7 +414,8 @@ class Topic:
         for subscription in self.subscriptions.values():
             self._let_go(subscription)
         with suppress(NotConnectedError, CommandError):
-            await self.lane.call("ZADD", self.names.members, 1, self.consumer)
+            dead_ms = await self._now_ms() - int(self.lane.settings.dead_s * 1000)
+            await self.lane.call("ZADD", self.names.members, dead_ms - 1, self.consumer)
 
     def states(self) -> list[SubscriptionState]:
         return [each.state(counted=self._share[0] == 0) for each in self.subscriptions.values()]

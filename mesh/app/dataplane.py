@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Any
 
 from channels.api import Channel, SubscriptionSpec, TopicSpec
-from channels.registry import BACKENDS, Site
+from channels.registry import Site, backends
 from mesh.app.options import WorkerConfig
 from mesh.broker.dispatch import Dispatch
 from mesh.broker.egress import Egress
@@ -92,7 +92,7 @@ class DataPlane:
             adopt=config.adopt,
             on_trouble=lambda what, fields: self._log("error", what, fields),
         )
-        for name, make in BACKENDS.items():
+        for name, make in backends().items():
             self._channels[name] = channel = make(site)
             await channel.start()
         self._inner_port = await self._inner.listen("127.0.0.1", 0)

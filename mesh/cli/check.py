@@ -12,7 +12,7 @@ from typing import Literal
 import click
 
 from channels.api import TopicSpec
-from channels.registry import PROBES
+from channels.registry import PROBES, backends
 from mesh.cli.command import Command
 from mesh.cli.environment import read_settings
 from mesh.control.directory import DirectoryWorld
@@ -67,7 +67,10 @@ def examine(paths: tuple[Path, ...], *, namespace: str) -> Snapshot:
     """The files as a mesh would take them on its first start."""
     clock = SystemClock()
     options = CompileOptions(
-        ingress_url="http://127.0.0.1:8080", admin_url="http://127.0.0.1:8081", check_schedule=check_schedule
+        ingress_url="http://127.0.0.1:8080",
+        admin_url="http://127.0.0.1:8081",
+        check_schedule=check_schedule,
+        backends=frozenset(backends()),
     )
     reconciler = Reconciler(
         lambda resources: compile_plan(resources, options), memory=Memory(None), clock=clock, namespace=namespace

@@ -37,6 +37,7 @@ DEPENDENTS: Mapping[str, tuple[str, ...]] = {
     "InMemoryChannel": BACKING_CHANNEL,
     "LogChannel": BACKING_CHANNEL,
     "RedisStreamChannel": BACKING_CHANNEL,
+    "PluginChannel": BACKING_CHANNEL,
     "RedisStreamSink": ("ServiceReady", "Addressable"),
     "Subscription": SUBSCRIPTION,
     "Sequence": FLOW,

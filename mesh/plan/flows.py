@@ -121,7 +121,7 @@ def _furnish(
     hub.tuning = tuning(annotations)
     hub.delivery = template.delivery
     hub.delivery_path = f"{_TEMPLATE}.spec.delivery"
-    error = set_backing(world, hub, template.kind, channel_part(annotations), template.redis)
+    error = set_backing(world, hub, template.kind, channel_part(annotations), template.spec)
     if error:
         block(hub, "ChannelsReady", "ChannelFailure", error)
         world.report(owner, error, path=_TEMPLATE)

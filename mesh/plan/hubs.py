@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from mesh.plan.conditions import NO_DEAD_LETTER, false, invalid_status, status_of, target_fields, true
 from mesh.plan.defaults import Defaults, Template, check_template
 from mesh.plan.delivery import Features, feature_flaws
-from mesh.plan.hub import LOG, MEMORY, REDIS, REDIS_SINK, Hub
+from mesh.plan.hub import LOG, MEMORY, PLUGIN, REDIS, REDIS_SINK, Hub
 from mesh.plan.redis import UnusableError, channel_options, sink_options
 from mesh.plan.resolve import Unresolved, resolve
 from mesh.plan.world import World
@@ -15,14 +15,15 @@ from mesh.resources.annotations import RETENTION, parse_bool, retention_s, tunin
 from mesh.resources.duck import DeliverySpec, Destination, KReference
 from mesh.resources.eventing import MT_CLASS, Broker
 from mesh.resources.kinds import SERVED, join_version
-from mesh.resources.messaging import ANNOTATION_PREFIX, ASYNC_HANDLER, KNIT_GROUP, BackingChannel, Channel
+from mesh.resources.messaging import ANNOTATION_PREFIX, ASYNC_HANDLER, KNIT_GROUP, BackingChannel, BackingSpec, Channel
 from mesh.resources.messaging import GROUP as MESSAGING
 from mesh.resources.meta import Key, Resource, child_name
-from mesh.resources.problem import Problem
+from mesh.resources.plugin import PluginChannelSpec
+from mesh.resources.problem import Problem, did_you_mean
 from mesh.resources.redis import RedisStreamChannelSpec, RedisStreamSink
 
 CHANNEL_SUFFIX = "-kn-channel"
-CHANNEL_GROUPS = {MEMORY: MESSAGING, LOG: KNIT_GROUP, REDIS: KNIT_GROUP}
+CHANNEL_GROUPS = {MEMORY: MESSAGING, LOG: KNIT_GROUP, REDIS: KNIT_GROUP, PLUGIN: KNIT_GROUP}
 _SINK_SUFFIX = "-redis-stream-sink"
 
 
@@ -106,7 +107,7 @@ def _broker_hub(world: World, broker: Broker, features: Features, defaults: Defa
         return hub
     hub.conditions["TriggerChannelReady"] = true("TriggerChannelReady")
     hub.fields["annotations"] = _channel_annotations(key, template.kind)
-    error = set_backing(world, hub, template.kind, channel_part(broker.metadata.annotations), template.redis)
+    error = set_backing(world, hub, template.kind, channel_part(broker.metadata.annotations), template.spec)
     if error:
         block(hub, "TriggerChannelReady", "ChannelTemplateFailed", error)
         world.report(broker, error, path="spec.config")
@@ -178,7 +179,7 @@ def set_backing(
     hub: Hub,
     kind: str,
     annotations: Mapping[str, str],
-    redis: RedisStreamChannelSpec | None = None,
+    spec: BackingSpec | None = None,
 ) -> str:
     """Which channel holds the events, and what its annotations or its spec ask of it. Returns why that cannot be had."""
     hub.backing = kind
@@ -187,12 +188,25 @@ def set_backing(
         return ""
     seconds = retention_s(annotations)
     hub.options = {} if seconds is None else {"retention_s": seconds}
+    if isinstance(spec, PluginChannelSpec):
+        return _set_plugin(world, hub, spec)
     if kind == REDIS:
+        redis = spec if isinstance(spec, RedisStreamChannelSpec) else RedisStreamChannelSpec()
         try:
-            hub.options |= channel_options(world, hub.namespace, redis or RedisStreamChannelSpec())
+            hub.options |= channel_options(world, hub.namespace, redis)
         except UnusableError as error:
             return str(error)
     return ""
+
+
+def _set_plugin(world: World, hub: Hub, spec: PluginChannelSpec) -> str:
+    hub.backend = spec.backend
+    hub.options |= spec.options
+    installed = world.options.backends
+    if spec.backend in installed:
+        return ""
+    hint = did_you_mean(spec.backend, installed) or f"there are {', '.join(sorted(installed))}"
+    return f'no backend named "{spec.backend}" is installed ({hint})'
 
 
 # Channels.
@@ -224,11 +238,11 @@ def _backing_hub(world: World, channel: BackingChannel, features: Features) -> H
     hub.tuning = tuning(channel.metadata.annotations)
     parts = ("ServiceReady", "EndpointsReady", "Addressable", "ChannelServiceReady")
     hub.conditions = {name: true(name) for name in parts}
-    redis = spec if isinstance(spec, RedisStreamChannelSpec) else None
-    error = set_backing(world, hub, channel.key.kind, channel.metadata.annotations, redis)
+    error = set_backing(world, hub, channel.key.kind, channel.metadata.annotations, spec)
     if error:
-        block(hub, "ServiceReady", "SecretNotUsable", error)
-        world.report(channel, error, path="spec.auth")
+        is_plugin = channel.key.kind == PLUGIN
+        block(hub, "ServiceReady", "BackendNotInstalled" if is_plugin else "SecretNotUsable", error)
+        world.report(channel, error, path="spec.backend" if is_plugin else "spec.auth")
     return hub
 
 
@@ -276,7 +290,7 @@ def _enter_channel(world: World, channel: Channel, features: Features, defaults:
     hub.delivery = delivery
     hub.tuning = tuning(channel.metadata.annotations)
     hub.conditions = {name: true(name) for name in ("BackingChannelReady", "Addressable")}
-    error = set_backing(world, hub, template.kind, channel_part(channel.metadata.annotations), template.redis)
+    error = set_backing(world, hub, template.kind, channel_part(channel.metadata.annotations), template.spec)
     if error:
         block(hub, "BackingChannelReady", "ChannelFailure", error)
         world.report(channel, error, path="spec.channelTemplate")

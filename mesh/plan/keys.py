@@ -13,6 +13,7 @@ _KINDS = {
     "InMemoryChannel": "channel",
     "LogChannel": "channel",
     "RedisStreamChannel": "channel",
+    "PluginChannel": "channel",
     "RedisStreamSink": "sink",
 }
 

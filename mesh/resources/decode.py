@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from mesh.resources import annotations as ours
-from mesh.resources import eventing, flows, messaging, redis, sources
+from mesh.resources import eventing, flows, messaging, plugin, redis, sources
 from mesh.resources.core import ConfigMap, Namespace, Secret, Service
 from mesh.resources.documents import Document, read_documents
 from mesh.resources.duck import Destination, Flaw, KReference, Spec, drop_nulls, unknown_fields
@@ -408,6 +408,11 @@ def _redis_channel(head: _Head, found: _Found) -> Resource:
     return redis.RedisStreamChannel(**_parts(head, found), spec=spec)
 
 
+def _plugin_channel(head: _Head, found: _Found) -> Resource:
+    spec = _spec_of(plugin.PluginChannelSpec, head, found)
+    return plugin.PluginChannel(**_parts(head, found), spec=spec)
+
+
 def _redis_sink(head: _Head, found: _Found) -> Resource:
     spec = _spec_of(redis.RedisStreamSinkSpec, head, found)
     return redis.RedisStreamSink(**_parts(head, found), spec=spec)
@@ -433,6 +438,7 @@ _READERS: dict[tuple[str, str], Callable[[_Head, _Found], Resource]] = {
     (messaging.GROUP, "Subscription"): _subscription,
     (messaging.KNIT_GROUP, "LogChannel"): _backing,
     (messaging.KNIT_GROUP, "RedisStreamChannel"): _redis_channel,
+    (messaging.KNIT_GROUP, "PluginChannel"): _plugin_channel,
     (redis.SINKS, "RedisStreamSink"): _redis_sink,
     (flows.GROUP, "Sequence"): _sequence,
     (flows.GROUP, "Parallel"): _parallel,

@@ -16,6 +16,7 @@ SERVED: dict[tuple[str, str], tuple[str, ...]] = {
     ("messaging.knative.dev", "Subscription"): ("v1",),
     ("messaging.knit.dev", "LogChannel"): ("v1alpha1",),
     ("messaging.knit.dev", "RedisStreamChannel"): ("v1alpha1",),
+    ("messaging.knit.dev", "PluginChannel"): ("v1alpha1",),
     ("sinks.knative.dev", "RedisStreamSink"): ("v1alpha1",),
     ("flows.knative.dev", "Sequence"): ("v1",),
     ("flows.knative.dev", "Parallel"): ("v1",),
@@ -57,7 +58,7 @@ LATER = frozenset(
 
 ADDRESSABLE = frozenset(
     {
-        *("Broker", "Channel", "InMemoryChannel", "LogChannel", "RedisStreamChannel"),
+        *("Broker", "Channel", "InMemoryChannel", "LogChannel", "RedisStreamChannel", "PluginChannel"),
         *("Sequence", "Parallel", "RedisStreamSink"),
     }
 )
@@ -66,6 +67,7 @@ CHANNELS = frozenset(
         ("messaging.knative.dev", "InMemoryChannel"),
         ("messaging.knit.dev", "LogChannel"),
         ("messaging.knit.dev", "RedisStreamChannel"),
+        ("messaging.knit.dev", "PluginChannel"),
     }
 )
 """Channels that hold events: what a template may name."""
