@@ -389,9 +389,7 @@ class Lane:
                 async with asyncio.timeout(self.settings.answer_timeout_s):
                     await self.idle()
         self.kill()
-        for task in list(self._tasks):
-            with suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def idle(self) -> None:
         """Return when nothing is left to send, or nothing can be sent."""

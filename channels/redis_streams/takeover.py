@@ -38,10 +38,15 @@ return 1
 RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 
 
-async def make_group(lane: Lane, subscription: Subscription) -> None:
-    """The stream holds only what is not settled, so a group that is made anew begins with the first entry."""
+async def make_group(lane: Lane, subscription: Subscription, listed: str) -> None:
+    """The stream holds only what is not settled, so a group that is made anew begins with the first entry.
+
+    Both are said before anything is waited for: who forgets the subscription meanwhile says so after them.
+    """
+    made = lane.call("XGROUP", "CREATE", subscription.stream, GROUP, "0", "MKSTREAM")
+    await lane.call("SADD", listed, subscription.key)
     try:
-        await lane.call("XGROUP", "CREATE", subscription.stream, GROUP, "0", "MKSTREAM")
+        await made
     except CommandError as exc:
         if not str(exc).startswith("BUSYGROUP"):
             raise

@@ -156,6 +156,10 @@ class Topic:
         self._doomed += [names.subscriptions, names.members, names.kept]
         self._doom()
         self._say(pack("EXPIRE", names.dead, _DEAD_KEPT_S))
+        self._say(pack("UNSUBSCRIBE", names.bell) + pack("PING"))
+
+    def _is_closed(self) -> bool:
+        return not self.is_open
 
     def _doom(self, *, first: bool = False) -> None:
         """Delete what is to be gone; where that cannot be said now it is said when the connection is back."""
@@ -297,13 +301,16 @@ class Topic:
         with suppress(CommandError):
             await lane.call("PERSIST", self.names.dead)
         # Before anything is read: who dies right after that is missed by the others.
-        await lane.call("ZADD", self.names.members, await self._now_ms(), self.consumer)
+        now_ms = await self._now_ms()
+        if self._is_closed():
+            return
+        await lane.call("ZADD", self.names.members, now_ms, self.consumer)
         for key in await lane.call("SMEMBERS", self.names.subscriptions):
             self._known(key.decode())
-        for subscription in list(self.subscriptions.values()):
-            await self._begin(subscription)
-        # Without the right to listen, another process's surplus is found by the beat.
-        lane.submit(pack("SUBSCRIBE", self.names.bell) + pack("PING"), 1, lambda _: None, lambda _: None)
+        await asyncio.gather(*[self._begin(subscription) for subscription in self.subscriptions.values()])
+        if not self._is_closed():
+            # Without the right to listen, another process's surplus is found by the beat.
+            self._say(pack("SUBSCRIBE", self.names.bell) + pack("PING"))
         self.joined.set()
 
     async def _now_ms(self) -> int:
@@ -311,11 +318,23 @@ class Topic:
         seconds, micros = await self.lane.call("TIME")
         return int(seconds) * 1000 + int(micros) // 1000
 
+    def _has(self, subscription: Subscription) -> bool:
+        return self.subscriptions.get(subscription.key) is subscription
+
     async def _begin(self, subscription: Subscription) -> None:
+        if not self._has(subscription):
+            return
+        try:
+            await self._begin_now(subscription)
+        except CommandError:
+            # Forgotten meanwhile, it has no stream any more.
+            if self._has(subscription):
+                raise
+
+    async def _begin_now(self, subscription: Subscription) -> None:
         """Make its stream and group where there are none, find what stands under our name, then read."""
         lane = self.lane
-        await make_group(lane, subscription)
-        await lane.call("SADD", self.names.subscriptions, subscription.key)
+        await make_group(lane, subscription, self.names.subscriptions)
         if subscription.wanted:
             if subscription.exclusive and not await self._hold(subscription):
                 return
@@ -327,7 +346,7 @@ class Topic:
                     await take_over(lane, subscription, self.consumer, dead=name)
             subscription.joined = subscription.recovered = True
         await self._look(subscription)
-        if self.subscriptions.get(subscription.key) is subscription:
+        if self._has(subscription):
             subscription.more()
 
     async def _hold(self, subscription: Subscription) -> bool:

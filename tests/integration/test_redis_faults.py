@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from channels.api import Burial
 from channels.redis_streams.keys import Names
 from channels.redis_streams.subscription import FOREIGN
 from tests.servers.redis import RedisServer
@@ -135,10 +136,11 @@ async def test_what_a_killed_process_had_in_hand_goes_to_another(server: RedisSe
 
 async def test_a_slow_subscriber_loses_nothing_to_others_while_its_process_lives(server: RedisServer) -> None:
     async with Peer("one", options(server)) as one, Peer("two", options(server)) as two:
-        mine, others = one.read(), two.read()
-        await two.until(lambda: two.is_up)
+        mine = one.read()
         assert await one.publish(event(1)) is None
         delivery = await mine.next()
+        others = two.read()
+        await two.until(lambda: two.is_up)
         await asyncio.sleep(SETTINGS.dead_s * 2)
         assert others.unread == 0
         delivery.settle()
@@ -263,3 +265,31 @@ async def test_a_process_that_stood_still_does_not_repeat_what_others_took(serve
             delivery.settle()
             await two.until(lambda: client.xlen(STREAM) == 0)
         assert mine.unread == 0
+
+
+async def test_nothing_is_left_of_a_deleted_topic_but_its_dead_letters_for_a_while(
+    server: RedisServer, client: Redis
+) -> None:
+    async with Peer("one", options(server) | {"retention_s": 60.0}) as one:
+        reader, slow = one.read(), one.read("slow", parallelism=1)
+        assert await one.publish(event(1), event(2)) is None
+        (await reader.next()).bury(Burial("no"))
+        (await reader.next()).retry(delay_s=60)
+        await slow.next()
+        await one.until(lambda: client.xlen(Names(TOPIC).dead))
+        one.channel.close_topic(TOPIC)
+        await one.until(lambda: client.keys("knit:*") == [Names(TOPIC).dead.encode()])
+        assert 0 < client.ttl(Names(TOPIC).dead) <= 7 * 86_400
+
+
+async def test_a_topic_deleted_while_redis_is_gone_is_deleted_when_it_is_back(
+    server: RedisServer, client: Redis
+) -> None:
+    async with Peer("one", options(server)) as one:
+        one.read()
+        assert await one.publish(event(1)) is None
+        server.kill()
+        await one.until(lambda: not one.is_up)
+        one.channel.close_topic(TOPIC)
+        server.start()
+        await one.until(lambda: client.keys("knit:*") == [])
