@@ -70,7 +70,7 @@ class RedisChannel:
             topic = self._move(topic, access)
         if topic is None:
             topic = self._place(spec.key, access)
-        topic.options = spec.options
+        topic.configure(spec.options)
 
     def _place(self, key: str, access: Access) -> Topic:
         lane = self._lanes.get(key, access)
@@ -87,7 +87,7 @@ class RedisChannel:
         """The same topic at another address, or with another password: its subscriptions go on there."""
         old.lane.guests.remove(old)
         topic = self._place(old.key, access)
-        topic.options = old.options
+        topic.configure(old.options)
         for subscription in old.subscriptions.values():
             spec = SubscriptionSpec(subscription.key, subscription.filters, subscription.parallelism)
             deliver = subscription.deliver

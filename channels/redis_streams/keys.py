@@ -86,6 +86,11 @@ def read_entry(fields: Sequence[bytes]) -> tuple[Event, int]:
     return Event(fields[3], fields[7], passed=fields[5], ttl=int(ttl)), int(arrived)
 
 
+def read_arrival(fields: Sequence[bytes]) -> int:
+    """When the event of an entry arrived, where the event itself is known."""
+    return int(fields[1].partition(b" ")[0])
+
+
 class StreamCommands:
     """The commands of one subscription's stream, as far as they are the same each time."""
 

@@ -16,7 +16,7 @@ from channels.api import TopicHealth
 from channels.redis_streams.health import durability, explain
 from channels.redis_streams.keys import pack
 from channels.redis_streams.locate import Access, locate, tls_of
-from channels.redis_streams.wire import Reply, Wire, is_error, open_wire
+from channels.redis_streams.wire import Reply, ReplyError, Wire, is_error, open_wire
 from mesh.errors import KnitError, NotConnectedError
 from mesh.runtime.clock import Clock
 from mesh.settings import RedisSettings
@@ -53,8 +53,21 @@ class Guest(Protocol):
         """Pub/Sub brought something."""
 
 
-class _Op:
-    """Commands that stand together, and who hears of their replies. answered: gets so many; lost: nothing is known."""
+class Op(Protocol):
+    """Commands that stand together: who hears of their replies. Exactly one of the two is called, once."""
+
+    count: int
+    """How many replies they have."""
+
+    def take(self, replies: Sequence[Reply], at: int) -> None:
+        """Its replies are the `count` from `at` on."""
+
+    def lost(self, why: str) -> None:
+        """The connection is gone: nothing is known of them."""
+
+
+class Calls:
+    """An Op for what is not said for every event. answered: gets its own replies only."""
 
     __slots__ = ("answered", "count", "lost")
 
@@ -62,6 +75,9 @@ class _Op:
         self.count = count
         self.answered = answered
         self.lost = lost
+
+    def take(self, replies: Sequence[Reply], at: int) -> None:
+        self.answered(replies[at : at + self.count])
 
 
 class Lane:
@@ -90,8 +106,8 @@ class Lane:
         self._loop = asyncio.get_running_loop()
         self._wire: Wire | None = None
         self._buffer: list[bytes] = []
-        self._ops: list[_Op] = []
-        self._in_flight: list[_Op] = []
+        self._ops: list[Op] = []
+        self._in_flight: list[Op] = []
         self._stores = False
         self._waits = False
         self._sent_at = 0.0
@@ -120,7 +136,7 @@ class Lane:
     ) -> None:
         """Send with the next batch. Only while it is up, or while it may still come up."""
         self._buffer.append(packed)
-        self._ops.append(_Op(count, answered, lost))
+        self._ops.append(Calls(count, answered, lost))
         self.pending_bytes += len(packed)
         self.want()
 
@@ -129,18 +145,17 @@ class Lane:
     ) -> None:
         """Send before everything that waits."""
         self._buffer.insert(0, packed)
-        self._ops.insert(0, _Op(count, answered, lost))
+        self._ops.insert(0, Calls(count, answered, lost))
         self.want()
 
-    def store(
-        self, packed: list[bytes], count: int, answered: Callable[[Sequence[Reply]], None], lost: Callable[[str], None]
-    ) -> None:
-        """Like `submit`, for an event: what `wait_replicas` is about."""
+    def store(self, packed: Sequence[bytes], size: int, op: Op) -> None:
+        """Like `submit`, for events: what `wait_replicas` is about. size: bytes of the packed commands, roughly."""
         self._stores = True
-        self._buffer.extend(packed)
-        self._ops.append(_Op(count, answered, lost))
-        self.pending_bytes += sum(map(len, packed))
-        self.want()
+        self._buffer += packed
+        self._ops.append(op)
+        self.pending_bytes += size
+        if not self._scheduled:
+            self.want()
 
     def call(self, *arguments: str | bytes | int | float) -> asyncio.Future[Reply]:
         """One command, for what is not the hot path. Raises CommandError, NotConnectedError."""
@@ -220,13 +235,13 @@ class Lane:
             self.replicated = isinstance(copies, int) and copies >= self.access.wait_replicas
         at = 0
         for op in self._in_flight:
-            op.answered(replies[at : at + op.count] if op.count != 1 else (replies[at],))
+            op.take(replies, at)
             at += op.count
         # Busy until here: what the answers led to is gathered, and goes as one batch.
         self._in_flight = []
         self.replicated = True
         for reply in replies:
-            if is_error(reply) and str(reply).startswith(_MOVED) and self._wire is not None:
+            if type(reply) is ReplyError and str(reply).startswith(_MOVED) and self._wire is not None:
                 self._wire.abort(str(reply))
                 return
         self._flush()

@@ -22,7 +22,7 @@ from channels.api import (
     TopicSpec,
 )
 from channels.redis_streams.keys import pack
-from channels.redis_streams.lane import Lane, Trouble
+from channels.redis_streams.lane import Calls, Lane, Trouble
 from channels.redis_streams.lanes import Lanes
 from channels.redis_streams.locate import access_of
 from channels.redis_streams.wire import Reply, is_error
@@ -66,7 +66,8 @@ class _Sink:
             return
         if len(commands) > 1:
             commands = [pack("MULTI"), *commands, pack("EXEC")]
-        lane.store(commands, len(commands), partial(self._stored, done), partial(self._lost, done))
+        answered, lost = partial(self._stored, done), partial(self._lost, done)
+        lane.store(commands, sum(map(len, commands)), Calls(len(commands), answered, lost))
 
     def _stored(self, done: Done, replies: Sequence[Reply]) -> None:
         last = replies[-1]

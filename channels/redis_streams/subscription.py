@@ -13,12 +13,22 @@ from heapq import heappop, heappush
 from typing import Protocol
 
 from channels.api import Burial, Deliver, SubscriptionSpec, SubscriptionState
-from channels.redis_streams.keys import Row, StreamCommands, dead_fields, event_fields, order, pack, read_entry
+from channels.redis_streams.keys import (
+    Row,
+    StreamCommands,
+    dead_fields,
+    event_fields,
+    order,
+    pack,
+    read_arrival,
+    read_entry,
+)
 from channels.redis_streams.lane import Lane
 from channels.redis_streams.wire import Reply, is_error
 from mesh.events.event import Event, encode_block
 from mesh.filters.dialects import FilterNode
 
+_SHARED_BYTES = 65_536
 FOREIGN = "dev.knit.redis.foreign"
 """Type of the event that stands in the dead letters for an entry that is none of ours."""
 
@@ -129,6 +139,7 @@ class Subscription:
         self._dry = False
         self._stalled = False
         self._forgotten = False
+        self._recent: dict[bytes, Event] = {}
         self._inherited: dict[bytes, float] = {}
 
     # -- what the channel tells ---------------------------------------------------------------------------------
@@ -161,9 +172,12 @@ class Subscription:
         self._dry = False
         self.home.lane.mark(self)
 
-    def unread(self) -> None:
-        """There is something to read once there is room."""
-        self._dry = False
+    def added(self, entry: bytes, event: Event) -> None:
+        """An event of this process is in the stream; mostly it is read with the same batch, and need not be made again."""
+        self.adding -= 1
+        self.length += 1
+        if len(self._recent) < self.limit and len(event.body) < _SHARED_BYTES:
+            self._recent[entry] = event
 
     def may_inherit(self, dead: bytes, heard_of: float) -> bool:
         """Whether it should take what this dead process left: once, when it reads itself."""
@@ -401,6 +415,7 @@ class Subscription:
             return
         if not reply:
             self._dry = True
+            self._recent.clear()
             return
         entries = next(iter(reply.values())) if isinstance(reply, dict) else reply[0][1]
         self._dry = len(entries) < asked
@@ -409,10 +424,14 @@ class Subscription:
                 self._hand(entry, fields, None)
             elif not self._forgotten:
                 self._keep(entry, Waiting(Row(1)), delay_s=0, say=True)
+        if self._dry:
+            # Whatever of ours was not among them, others have read.
+            self._recent.clear()
 
     def _hand(self, entry: bytes, fields: Sequence[bytes], waiting: Waiting | None) -> None:
+        recent = self._recent.pop(entry, None) if self._recent else None
         try:
-            event, arrived_ns = read_entry(fields)
+            event, arrived_ns = read_entry(fields) if recent is None else (recent, read_arrival(fields))
         except ValueError as exc:
             self._bury_foreign(entry, fields, str(exc))
             return

@@ -12,7 +12,7 @@ from channels.redis_streams.keys import Names, add_tail, order, pack, text
 from channels.redis_streams.lane import CommandError, Lane, Trouble
 from channels.redis_streams.subscription import Subscription
 from channels.redis_streams.takeover import RELEASE, hold, make_group, other_readers, recover, take_over
-from channels.redis_streams.wire import Reply, is_error
+from channels.redis_streams.wire import Reply, ReplyError, is_error
 from mesh.errors import NotConnectedError
 from mesh.events.event import Event
 from mesh.filters.index import MatchIndex
@@ -25,37 +25,39 @@ _HELD = "it is read in order, or with a limit that cannot be divided: one proces
 
 
 class _Publish:
-    """Events that are stored together."""
+    """Events that are stored together. stored: for each XADD, the subscription it is for (None: to be kept) and the event."""
 
-    __slots__ = ("done", "is_multi", "topic", "where")
+    __slots__ = ("count", "done", "stored", "topic")
 
-    def __init__(self, topic: Topic, where: list[Subscription], done: Done, *, is_multi: bool) -> None:
+    def __init__(self, topic: Topic, stored: list[tuple[Subscription | None, Event]], done: Done) -> None:
         self.topic = topic
-        self.where = where
+        self.stored = stored
         self.done = done
-        self.is_multi = is_multi
+        self.count = len(stored) + 2 if len(stored) > 1 else len(stored)
 
-    def answered(self, replies: Sequence[Reply]) -> None:
-        for subscription in self.where:
-            subscription.adding -= 1
-        last = replies[-1]
-        stored = last if self.is_multi else replies
-        if is_error(last) or any(map(is_error, stored)):
-            error = last if is_error(last) else next(reply for reply in stored if is_error(reply))
-            first = replies[1] if self.is_multi and is_error(replies[1]) else error
-            self.done(Refusal("unavailable", f"{self.topic.shown}: {first}"))
+    def take(self, replies: Sequence[Reply], at: int) -> None:
+        last = replies[at + self.count - 1] if self.count else None
+        entries = last if isinstance(last, list) else [last]
+        if type(last) is ReplyError or ReplyError in map(type, entries):
+            self._refused(replies[at : at + self.count], entries)
             return
-        for subscription in self.where:
-            subscription.length += 1
-        if self.topic.lane.replicated:
+        for (subscription, event), entry in zip(self.stored, entries, strict=False):
+            if subscription is not None:
+                subscription.added(entry, event)
+        topic = self.topic
+        if topic.lane.replicated:
             self.done(None)
         else:
-            wanted = self.topic.lane.access.wait_replicas
-            self.done(Refusal("unavailable", f"{self.topic.shown}: fewer than {wanted} replicas took it in time"))
+            wanted = topic.lane.access.wait_replicas
+            self.done(Refusal("unavailable", f"{topic.shown}: fewer than {wanted} replicas took it in time"))
+
+    def _refused(self, replies: Sequence[Reply], entries: Sequence[Reply]) -> None:
+        self.lost(str(next(reply for reply in (*replies, *entries) if type(reply) is ReplyError)))
 
     def lost(self, why: str) -> None:
-        for subscription in self.where:
-            subscription.adding -= 1
+        for subscription, _ in self.stored:
+            if subscription is not None:
+                subscription.adding -= 1
         self.done(Refusal("unavailable", f"{self.topic.shown}: {why}"))
 
 
@@ -73,6 +75,7 @@ class Topic:
         self.draining = False
         self.is_open = True
         self.options: Mapping[str, str | float | bool] = {}
+        self._is_plain = True
         self.subscriptions: dict[str, Subscription] = {}
         self._share = share
         self._formers = formers
@@ -104,6 +107,11 @@ class Topic:
     def regroup(self, subscription: Subscription) -> None:
         self.trouble("stream deleted", {"subscription": subscription.key})
         self.lane.spawn(self._begin(subscription))
+
+    def configure(self, options: Mapping[str, str | float | bool]) -> None:
+        """Take the options of the plan, those of the connection excepted."""
+        self.options = options
+        self._is_plain = not (options.get("retention_s") or options.get("max_length"))
 
     # Subscriptions.
 
@@ -211,14 +219,32 @@ class Topic:
         if lane.pending_bytes > lane.settings.max_pending_bytes:
             done(Refusal("full", f"events of {lane.settings.max_pending_bytes} bytes wait to be sent to {self.shown}"))
             return ()
+        if len(events) == 1 and self._is_plain:
+            return self._publish_one(events[0], done)
         matched = [self.matching(event) for event in events]
         where = [subscription for found in matched for subscription in found]
         bound = int(self.options.get("max_length") or 0)
         if bound and (full := self._full(where, bound)):
             done(Refusal("full", f"{full} has {bound} events waiting, as many as maxLength allows"))
             return ()
-        self._store(events, matched, where, done)
+        self._store(events, matched, done)
+        self._call_readers(where)
         return tuple([subscription.key for subscription in matched[-1]]) if matched else ()
+
+    def _publish_one(self, event: Event, done: Done) -> tuple[str, ...]:
+        """The hot path: one event, mostly for one subscription."""
+        where = self._everyone if self._everyone is not None else self.matching(event)
+        if len(where) != 1:
+            self._store((event,), (where,), done)
+            self._call_readers(where)
+            return tuple([subscription.key for subscription in where])
+        subscription = where[0]
+        tail = add_tail(event, self.lane.clock.now_ns())
+        subscription.adding += 1
+        op = _Publish(self, [(subscription, event)], done)
+        self.lane.store((subscription.commands.add, tail), len(tail), op)
+        self._call_readers(where)
+        return (subscription.key,)
 
     def _full(self, where: Sequence[Subscription], bound: int) -> str:
         coming: dict[Subscription, int] = {}
@@ -226,45 +252,38 @@ class Topic:
             coming[each] = coming.get(each, 0) + 1
         return next((each.key for each, more in coming.items() if each.length + each.adding + more > bound), "")
 
-    def _store(
-        self, events: Sequence[Event], matched: Sequence[Sequence[Subscription]], where: list[Subscription], done: Done
-    ) -> None:
+    def _store(self, events: Sequence[Event], matched: Sequence[Sequence[Subscription]], done: Done) -> None:
         lane = self.lane
         now_ns = lane.clock.now_ns()
         kept = self._kept_head(now_ns) if self.options.get("retention_s") else b""
         parts: list[bytes] = []
+        stored: list[tuple[Subscription | None, Event]] = []
         for event, found in zip(events, matched, strict=True):
-            if found or kept:
-                tail = add_tail(event, now_ns)
-                if kept:
-                    parts += (kept, tail)
-                for subscription in found:
-                    parts += (subscription.commands.add, tail)
-        count = len(parts) >> 1
-        is_multi = count > 1
-        publish = _Publish(self, where, done, is_multi=is_multi)
-        if is_multi:
+            if not (found or kept):
+                continue
+            tail = add_tail(event, now_ns)
+            if kept:
+                parts += (kept, tail)
+                stored.append((None, event))
+            for subscription in found:
+                parts += (subscription.commands.add, tail)
+                stored.append((subscription, event))
+                subscription.adding += 1
+        if len(stored) > 1:
             parts = [_MULTI, *parts, _EXEC]
-        for subscription in where:
-            subscription.adding += 1
-        if parts:
-            lane.store(parts, count + 2 if is_multi else 1, publish.answered, publish.lost)
-        elif lane.is_idle:
+        if not parts and lane.is_idle:
             done(None)
         else:
-            lane.submit(b"", 0, lambda _: done(None), publish.lost)
-        self._call_readers(where)
+            lane.store(parts, sum(map(len, parts)), _Publish(self, stored, done))
 
     def _call_readers(self, where: Sequence[Subscription]) -> None:
-        """Those with room here read with the same batch; for the others other processes are told."""
+        """Those here read with the same batch, as far as they have room; for the others other processes are told."""
+        tells = self.lane.hears and not self._alone
         for subscription in where:
-            if subscription.room > 0:
-                subscription.more()
-            else:
-                subscription.unread()
-                if not self._alone and self.lane.hears:
-                    self._rings.add(subscription.key)
-                    self.lane.mark(self)
+            subscription.more()
+            if tells and subscription.room <= 0:
+                self._rings.add(subscription.key)
+                self.lane.mark(self)
 
     def compose(self) -> None:
         rings, self._rings = self._rings, set()

@@ -13,6 +13,7 @@ from typing import Any
 
 from hiredis import ProtocolError, PushNotification, Reader, ReplyError
 
+__all__ = ["Reply", "ReplyError", "Wire", "is_error", "open_wire"]
 _NOTHING = object()
 Reply = Any
 """What hiredis makes of a reply: bytes, int, None, list, dict, or a ReplyError."""
