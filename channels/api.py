@@ -20,7 +20,8 @@ class Refusal:
     """Why a publish was not taken.
 
     kind: `full` (a bound is reached: 429), `unavailable` (backend gone, disk full: 503), `failed` (synchronous channel:
-        a subscriber failed for good: 500), `unknown` (no such topic: 404).
+        a subscriber failed for good: 500), `unknown` (no such topic: 404), `invalid` (this backend cannot take such an
+        event: 400).
     """
 
     kind: str
@@ -129,6 +130,20 @@ class Capabilities:
     keeps_dead_letters: bool
 
 
+@dataclass(frozen=True, slots=True)
+class TopicHealth:
+    """How a topic stands with the server it is kept on.
+
+    reason: a word in camel case; message: a sentence for people, which says how durable an answered event is. since_ns: when
+    that began.
+    """
+
+    is_up: bool
+    reason: str
+    message: str
+    since_ns: int = 0
+
+
 class Channel(Protocol):
     """A backend: many topics, each with its subscriptions."""
 
@@ -162,6 +177,9 @@ class Channel(Protocol):
     def states(self) -> list[SubscriptionState]: ...
 
     def dead_letters(self) -> Iterable[DeadLetter]: ...
+
+    def health(self) -> Mapping[str, TopicHealth]:
+        """By topic, where a server can be gone; becomes the condition BackendReady. Empty where there is none."""
 
     async def drain(self) -> None:
         """Hand out no more; return when all that is handed out has come back and is safe. The caller sets the limit."""

@@ -20,6 +20,7 @@ from channels.api import (
     Refusal,
     SubscriptionSpec,
     SubscriptionState,
+    TopicHealth,
     TopicSpec,
 )
 from mesh.events.event import Event
@@ -336,6 +337,9 @@ class MemoryChannel:
     def dead_letters(self) -> Iterable[DeadLetter]:
         """None are kept: a burial is told to the publisher (synchronous) or counted."""
         return ()
+
+    def health(self) -> Mapping[str, TopicHealth]:
+        return {}
 
     def remove_dead_letter(self, ref: str) -> bool:
         return False

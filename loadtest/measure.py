@@ -28,6 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.servers.redis import RedisServer
+
 ROOT = Path(__file__).resolve().parent.parent
 KNIT = [sys.executable, "-m", "mesh"]
 
@@ -38,7 +40,7 @@ class Scenario:
 
     name: str
     backend: str = ""
-    """`memory`, `log`, or "" for nginx."""
+    """`memory`, `log`, `redis`, or "" for nginx. A Redis runs beside the load; its CPU is shown apart."""
     triggers: int = 1
     matching: int = 1
     workers: int = 1
@@ -57,6 +59,10 @@ SCENARIOS = [
     Scenario("log-10-matching", "log", triggers=10, matching=10),
 ]
 SPECIAL = [
+    Scenario("redis", "redis"),
+    Scenario("redis-10-matching", "redis", triggers=10, matching=10),
+    Scenario("redis-1000-triggers", "redis", triggers=1000),
+    Scenario("redis-500", "redis", rate=500, pinned=False),
     Scenario("nginx-500", rate=500, pinned=False),
     Scenario("log-500", "log", rate=500, pinned=False),
     Scenario("memory-500", "memory", rate=500, pinned=False),
@@ -72,6 +78,7 @@ class Result:
     p50_ms: list[float] = field(default_factory=list)
     p99_ms: list[float] = field(default_factory=list)
     delivered: list[float] = field(default_factory=list)
+    server_us: list[float] = field(default_factory=list)
 
 
 def cpu_ns(pids: list[int]) -> int:
@@ -178,18 +185,32 @@ def wait_for_port(port: int) -> None:
     sys.exit(f"nothing listens on {port}")
 
 
-def resources(scenario: Scenario, sink_port: int) -> str:
+@contextlib.contextmanager
+def server(scenario: Scenario, folder: Path) -> Iterator[tuple[str, list[int]]]:
+    """The Redis of a scenario that wants one: its address and process. Flushed each second, as most are."""
+    if scenario.backend != "redis":
+        yield "", []
+        return
+    with RedisServer(folder / "redis", "--appendfsync", "everysec") as redis:
+        if scenario.pinned:
+            pin([redis.pid], 1)
+        yield redis.address, [redis.pid]
+
+
+def resources(scenario: Scenario, sink_port: int, address: str = "") -> str:
     kind = {
         "memory": ("messaging.knative.dev/v1", "InMemoryChannel"),
         "log": ("messaging.knit.dev/v1alpha1", "LogChannel"),
+        "redis": ("messaging.knit.dev/v1alpha1", "RedisStreamChannel"),
     }
+    spec = f'spec: {{address: "{address}"}}\n' if address else ""
     version, name = kind[scenario.backend]
     documents = [
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {"name": "channel", "namespace": "default"},
-            "data": {"channel-template-spec": f"apiVersion: {version}\nkind: {name}\n"},
+            "data": {"channel-template-spec": f"apiVersion: {version}\nkind: {name}\n{spec}"},
         },
         {
             "apiVersion": "eventing.knative.dev/v1",
@@ -220,10 +241,10 @@ def resources(scenario: Scenario, sink_port: int) -> str:
 
 
 @contextlib.contextmanager
-def knit(scenario: Scenario, sink_port: int, folder: Path) -> Iterator[tuple[str, list[int]]]:
+def knit(scenario: Scenario, sink_port: int, folder: Path, *, address: str = "") -> Iterator[tuple[str, list[int]]]:
     mesh = folder / "mesh"
     mesh.mkdir()
-    (mesh / "mesh.yaml").write_text(resources(scenario, sink_port))
+    (mesh / "mesh.yaml").write_text(resources(scenario, sink_port, address))
     ready = folder / "ready.json"
     process = subprocess.Popen(
         [*KNIT, "run", str(mesh), "--port", "0", "--admin-port", "0", "--workers", str(scenario.workers), "--data-dir",
@@ -277,17 +298,27 @@ def _ms(text: str, share: str) -> float:
 
 
 def measure(scenario: Scenario, result: Result, seconds: float, *, keep: bool) -> None:
-    with tempfile.TemporaryDirectory() as name, sink() as sink_port:
-        start = knit if scenario.backend else nginx
-        with start(scenario, sink_port, Path(name)) as (url, pids):
+    with (
+        tempfile.TemporaryDirectory() as name,
+        sink() as sink_port,
+        server(scenario, Path(name)) as (address, servers),
+    ):
+        folder = Path(name)
+        start = (
+            knit(scenario, sink_port, folder, address=address)
+            if scenario.backend
+            else nginx(scenario, sink_port, folder)
+        )
+        with start as (url, pids):
             if scenario.pinned:
                 pin(pids, 0)
             drive(scenario, url, 0.3)
             settle(sink_port)
-            before, had = cpu_ns(pids), taken(sink_port)
+            before, had, theirs = cpu_ns(pids), taken(sink_port), cpu_ns(servers)
             report = drive(scenario, url, seconds)
             settle(sink_port)
             used, delivered = cpu_ns(pids) - before, taken(sink_port) - had
+            theirs = cpu_ns(servers) - theirs
     answered = sum(count for status, count in report["statuses"].items() if status.startswith("2"))
     if keep:
         result.cpu_us.append(used / 1000 / max(1, answered))
@@ -295,6 +326,7 @@ def measure(scenario: Scenario, result: Result, seconds: float, *, keep: bool) -
         result.p50_ms.append(report["p50_ms"])
         result.p99_ms.append(report["p99_ms"])
         result.delivered.append(delivered / max(1, answered))
+        result.server_us.append(theirs / 1000 / max(1, answered))
 
 
 def settle(sink_port: int) -> None:
@@ -308,8 +340,8 @@ def settle(sink_port: int) -> None:
 def table(scenarios: list[Scenario], results: dict[str, Result]) -> str:
     base = statistics.median(results["nginx"].cpu_us) if results.get("nginx") and results["nginx"].cpu_us else None
     lines = [
-        "| scenario | CPU µs / event | min..max | × nginx | events/s | p50 / p99 ms | delivered / event |",
-        "|---|---|---|---|---|---|---|",
+        "| scenario | CPU µs / event | min..max | × nginx | events/s | p50 / p99 ms | delivered / event | server's own µs |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for scenario in scenarios:
         r = results[scenario.name]
@@ -317,7 +349,7 @@ def table(scenarios: list[Scenario], results: dict[str, Result]) -> str:
         times = f"{cpu / base:.2f}" if base else "-"
         lines.append(
             f"| {scenario.name} | {cpu:.1f} | {min(r.cpu_us):.1f}..{max(r.cpu_us):.1f} | {times} | {statistics.median(r.per_s):.0f} "
-            f"| {statistics.median(r.p50_ms):.2f} / {statistics.median(r.p99_ms):.2f} | {statistics.median(r.delivered):.2f} |"
+            f"| {statistics.median(r.p50_ms):.2f} / {statistics.median(r.p99_ms):.2f} | {statistics.median(r.delivered):.2f} | {statistics.median(r.server_us):.1f} |"
         )
     return "\n".join(lines)
 

@@ -50,6 +50,26 @@ class MemorySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RedisSettings:
+    """Redis Streams. Environment KNIT_REDIS_*."""
+
+    address: str = "redis://127.0.0.1:6379"
+    """Where a RedisStreamChannel is kept that names no address."""
+    connect_timeout_s: float = 5.0
+    """Making a connection, log-in included."""
+    answer_timeout_s: float = 5.0
+    """Without an answer for so long the connection is given up, and who waits for it is refused."""
+    beat_s: float = 2.0
+    """How often each process shows that it lives, and looks at how much waits."""
+    dead_s: float = 10.0
+    """Not heard of for so long, a process counts as dead, and others take over what it had in hand."""
+    max_pending_bytes: int = 64 * 1024**2
+    """Bytes of events that wait to be sent to one Redis; at the bound a publish is answered 429."""
+    max_retrying: int = 10_000
+    """Events of one subscription that wait for a retry in one process; at the bound it reads no further."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
     """The process as a whole. Environment KNIT_RUN_*."""
 
@@ -70,4 +90,5 @@ class Settings:
     http: HttpSettings = field(default_factory=HttpSettings)
     log: LogSettings = field(default_factory=LogSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
+    redis: RedisSettings = field(default_factory=RedisSettings)
     run: RunSettings = field(default_factory=RunSettings)

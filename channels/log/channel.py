@@ -18,6 +18,7 @@ from channels.api import (
     Refusal,
     SubscriptionSpec,
     SubscriptionState,
+    TopicHealth,
     TopicSpec,
 )
 from channels.log import record
@@ -324,6 +325,9 @@ class LogChannel:
             return 0
         with partition.store.reading() as view:
             return _oldest_on_disk(view.events(min(seqs, default=position.frontier)), position.id)
+
+    def health(self) -> Mapping[str, TopicHealth]:
+        return {}
 
     def dead_letters(self) -> Iterator[DeadLetter]:
         """Newest first. Reads as it goes: what is removed or added meanwhile may or may not be seen."""

@@ -9,7 +9,9 @@ from dataclasses import asdict
 from typing import Any
 
 from channels.api import DeadLetter
+from channels.registry import PROBES
 from mesh import __version__
+from mesh.app.health import overlay
 from mesh.app.mesh import Mesh
 from mesh.console.app import ConsoleServer, Readiness
 from mesh.console.display import event_text
@@ -79,7 +81,10 @@ class Admin:
         snapshot = self._mesh.snapshot
         if snapshot is None:
             raise NotConnectedError("the resources are being loaded")
-        return snapshot.resources
+        if not any(topic.backend in PROBES for topic in snapshot.plan.topics):
+            return snapshot.resources
+        told = await self._mesh.pool.ask("health")
+        return overlay(snapshot.resources, told.values())
 
     async def story(self, event_id: str, *, source: str) -> Mapping[str, Any]:
         told = await self._mesh.pool.ask("story", event_id=event_id, source=source)

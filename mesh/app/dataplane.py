@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Any
 
 from channels.api import Channel, SubscriptionSpec, TopicSpec
-from channels.registry import BACKENDS, Site
+from channels.registry import Site, backends
 from mesh.app.options import WorkerConfig
 from mesh.broker.dispatch import Dispatch
 from mesh.broker.egress import Egress
@@ -95,7 +95,7 @@ class DataPlane:
             adopt=config.adopt,
             on_trouble=lambda what, fields: self._log("error", what.replace(" ", "_"), fields),
         )
-        for name, make in BACKENDS.items():
+        for name, make in backends().items():
             self._channels[name] = channel = make(site)
             await channel.start()
         self._inner_port = await self._inner.listen("127.0.0.1", 0)
@@ -252,6 +252,8 @@ class DataPlane:
                 return [
                     letter for channel in self._channels.values() for letter in islice(channel.dead_letters(), 1000)
                 ]
+            case "health":
+                return {key: each for channel in self._channels.values() for key, each in channel.health().items()}
             case "states":
                 return [state for channel in self._channels.values() for state in channel.states()]
             case _:

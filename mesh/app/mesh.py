@@ -16,6 +16,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
+from channels.registry import backends
 from mesh import __version__
 from mesh.app.options import DATAPLANE, RunOptions, WorkerConfig
 from mesh.app.screen import Screen
@@ -146,6 +147,7 @@ class Mesh:
             admin_url=self.admin_url,
             parallelism=self.options.settings.run.parallelism,
             check_schedule=check_schedule,
+            backends=frozenset(backends()),
         )
         return Reconciler(
             functools.partial(compile_plan, options=options),

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import click
 
+from channels.api import TopicSpec
+from channels.registry import PROBES, backends
 from mesh.cli.command import Command
+from mesh.cli.environment import read_settings
 from mesh.control.directory import DirectoryWorld
 from mesh.control.memory import Memory
 from mesh.control.reconcile import Reconciler, Snapshot
@@ -31,15 +37,19 @@ from sources.cron import check_schedule
 @click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path), metavar="[DIR]...")
 @click.option("--namespace", default="default", show_default=True, help="Of resources that name none.")
 @click.option("--strict", is_flag=True, help="Warnings count as errors.")
+@click.option("--connect", is_flag=True, help="Also ask each server that events are kept on, such as Redis.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def command(*, paths: tuple[Path, ...], namespace: str, strict: bool, output: str) -> int:
+def command(*, paths: tuple[Path, ...], namespace: str, strict: bool, connect: bool, output: str) -> int:
     """Check the YAML and JSON files below each DIR (by default the current one) without running anything.
 
     Every error and warning is told at once, with file and line, the field, and what would work. Exit code 1 where there is
     an error.
     """
     snapshot = examine(paths or (Path(),), namespace=namespace)
-    problems = sorted((*snapshot.problems, *snapshot.ignored), key=lambda p: (p.file, p.line, p.path, p.message))
+    reached = asyncio.run(_ask_servers(snapshot)) if connect else []
+    problems = sorted(
+        (*snapshot.problems, *snapshot.ignored, *reached), key=lambda p: (p.file, p.line, p.path, p.message)
+    )
     errors = sum(problem.severity == "error" for problem in problems)
     if output == "json":
         loaded = asdict(snapshot.loaded)
@@ -57,12 +67,32 @@ def examine(paths: tuple[Path, ...], *, namespace: str) -> Snapshot:
     """The files as a mesh would take them on its first start."""
     clock = SystemClock()
     options = CompileOptions(
-        ingress_url="http://127.0.0.1:8080", admin_url="http://127.0.0.1:8081", check_schedule=check_schedule
+        ingress_url="http://127.0.0.1:8080",
+        admin_url="http://127.0.0.1:8081",
+        check_schedule=check_schedule,
+        backends=frozenset(backends()),
     )
     reconciler = Reconciler(
         lambda resources: compile_plan(resources, options), memory=Memory(None), clock=clock, namespace=namespace
     )
     return reconciler.reconcile(DirectoryWorld(paths, namespace=namespace, clock=clock).scan())
+
+
+async def _ask_servers(snapshot: Snapshot) -> list[Problem]:
+    """What is wrong with the servers that the topics are kept on; what is weak about one is a warning."""
+    settings, clock = read_settings(os.environ), SystemClock()
+    found = []
+    for topic in snapshot.plan.topics:
+        probe = PROBES.get(topic.backend)
+        if probe is None:
+            continue
+        health = await probe(TopicSpec(topic.key, topic.options), settings, clock)
+        if not health.is_up or health.reason != "Durable":
+            severity: Literal["error", "warning"] = "warning" if health.is_up else "error"
+            found.append(
+                Problem(severity, health.message, "", "", "", 0, f"{topic.kind} {topic.namespace}/{topic.name}")
+            )
+    return found
 
 
 def _line(problem: Problem) -> str:

@@ -80,6 +80,8 @@ def _value(variable: str, text: str, default: float | str) -> float | str:
 def _unknown(variable: str, known: Mapping[str, object]) -> str:
     close = get_close_matches(variable, [*known, *OTHERS], n=1, cutoff=0.5)
     hint = (
-        f"did you mean {close[0]}?" if close else "settings are KNIT_HTTP_…, KNIT_LOG_…, KNIT_MEMORY_… and KNIT_RUN_…"
+        f"did you mean {close[0]}?"
+        if close
+        else "settings are KNIT_HTTP_…, KNIT_LOG_…, KNIT_MEMORY_…, KNIT_REDIS_… and KNIT_RUN_…"
     )
     return f"{variable} is no setting; {hint}"

@@ -166,6 +166,9 @@ KINDS = (
     ),
     Kind("Channel", MESSAGING, "channels", ("ch",), _ADDRESSED, (_DEAD_LETTER, _MESSAGE)),
     Kind("InMemoryChannel", MESSAGING, "inmemorychannels", ("imc",), _ADDRESSED, (_DEAD_LETTER, _MESSAGE)),
+    Kind("RedisStreamChannel", KNIT, "redisstreamchannels", ("rsc",), _ADDRESSED, (_DEAD_LETTER, _MESSAGE)),
+    Kind("PluginChannel", KNIT, "pluginchannels", ("pc",), _ADDRESSED, (_DEAD_LETTER, _MESSAGE)),
+    Kind("RedisStreamSink", "sinks.knative.dev", "redisstreamsinks", ("rss",), _ADDRESSED, (_MESSAGE,)),
     Kind("LogChannel", KNIT, "logchannels", ("lc",), _ADDRESSED, (_DEAD_LETTER, _MESSAGE)),
     Kind(
         "Subscription",

@@ -238,6 +238,8 @@ class Reconciler:
                 metadata["namespace"] = key.namespace
             metadata |= {"uid": record.uid, "generation": record.generation, "creationTimestamp": record.created}
             value = {**document.value, "metadata": metadata}
+            if key.kind == "Secret":
+                value = _hidden(value)
             value.pop("status", None)
             status = statuses.get(key)
             if status is not None:
@@ -319,3 +321,9 @@ def _spec_digest(value: Mapping[str, Any]) -> str:
     """Of all that is not metadata or status: labels and annotations do not raise the generation, as in Kubernetes."""
     counted = {name: part for name, part in value.items() if name not in ("apiVersion", "kind", "metadata", "status")}
     return hashlib.sha256(json.dumps(counted, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _hidden(secret: Mapping[str, Any]) -> dict[str, Any]:
+    """A Secret as far as anybody may see it: which keys it has."""
+    keys = {name: "(hidden)" for part in ("data", "stringData") for name in secret.get(part) or ()}
+    return {**{name: value for name, value in secret.items() if name != "stringData"}, "data": keys}

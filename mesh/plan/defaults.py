@@ -12,18 +12,22 @@ from typing import TypeVar
 
 from pydantic import ConfigDict, Field
 
-from mesh.plan.hub import LOG, MEMORY
+from mesh.plan.hub import LOG, MEMORY, PLUGIN, REDIS
 from mesh.plan.world import World
 from mesh.resources.decode import decode_spec
 from mesh.resources.documents import read_documents
 from mesh.resources.duck import DeliverySpec, Flaw, Spec
 from mesh.resources.eventing import MT_CLASS
 from mesh.resources.kinds import CHANNELS, LATER, SERVED, right_versions, split_version
-from mesh.resources.messaging import ChannelTemplate
+from mesh.resources.messaging import BackingSpec, ChannelTemplate
 from mesh.resources.meta import Key
+from mesh.resources.plugin import PluginChannelSpec
+from mesh.resources.redis import RedisStreamChannelSpec
 
 _Model = TypeVar("_Model", bound=Spec)
-_CHOICES = "InMemoryChannel and LogChannel"
+_CHOICES = "InMemoryChannel, LogChannel, RedisStreamChannel and PluginChannel"
+_MODELS: dict[str, type[BackingSpec]] = {REDIS: RedisStreamChannelSpec, PLUGIN: PluginChannelSpec}
+"""Kinds whose spec says more than how to deliver."""
 SHIPPED_CONFIG = "config-br-default-channel"
 TEMPLATE_KEY = "channel-template-spec"
 SHIPPED_DELIVERY = DeliverySpec(retry=10, backoffPolicy="exponential", backoffDelay="PT0.2S")
@@ -94,6 +98,7 @@ class Template:
     delivery: DeliverySpec | None = None
     error: str = ""
     field: str = ""
+    spec: BackingSpec | None = None
 
     def within(self, where: str) -> Template:
         """The same, its error told for people who do not have the template before them."""
@@ -182,6 +187,12 @@ def check_template(template: ChannelTemplate) -> Template:
 
 
 def _backing_template(template: ChannelTemplate) -> Template:
+    model = _MODELS.get(template.kind)
+    if model is not None:
+        found, errors = decode_spec(model, template.spec, "spec")
+        if found is None or errors:
+            return Template(error="; ".join(f"{flaw.path}: {flaw.message}" for flaw in errors))
+        return Template(template.kind, found.delivery, spec=found)
     if "delivery" not in template.spec:
         return Template(template.kind)
     spec, flaws = decode_spec(DeliverySpec, template.spec["delivery"], "spec.delivery")

@@ -75,7 +75,7 @@ def _enter(world: World, owner: kinds.Sequence | kinds.Parallel, features: Featu
     for name in owner.channels:
         hub = hubs[name] = channel_hub(world, owner, name)
         if not block_invalid(hub, owner, problems):
-            _furnish(hub, owner, template, broken)
+            _furnish(world, hub, owner, template, broken)
         claim_addresses(world, hub)
         if not hub.blocked:
             world.hubs.setdefault(Key(CHANNEL_GROUPS[hub.backing], hub.backing, hub.namespace, name), hub)
@@ -110,7 +110,9 @@ def _report_template(world: World, owner: kinds.Sequence | kinds.Parallel, templ
     return problem
 
 
-def _furnish(hub: Hub, owner: kinds.Sequence | kinds.Parallel, template: Template, broken: Problem | None) -> None:
+def _furnish(
+    world: World, hub: Hub, owner: kinds.Sequence | kinds.Parallel, template: Template, broken: Problem | None
+) -> None:
     """What stands behind it. A template has no annotations, so the flow's own go to its channels, as a Broker's do."""
     if broken is not None:
         block(hub, "ChannelsReady", "ChannelFailure", broken.sentence)
@@ -119,7 +121,10 @@ def _furnish(hub: Hub, owner: kinds.Sequence | kinds.Parallel, template: Templat
     hub.tuning = tuning(annotations)
     hub.delivery = template.delivery
     hub.delivery_path = f"{_TEMPLATE}.spec.delivery"
-    set_backing(hub, template.kind, channel_part(annotations))
+    error = set_backing(world, hub, template.kind, channel_part(annotations), template.spec)
+    if error:
+        block(hub, "ChannelsReady", "ChannelFailure", error)
+        world.report(owner, error, path=_TEMPLATE)
 
 
 def _check(

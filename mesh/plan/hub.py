@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +10,9 @@ from mesh.resources.annotations import Tuning
 from mesh.resources.duck import DeliverySpec
 from mesh.resources.meta import Condition, Resource
 
-LOG, MEMORY = "LogChannel", "InMemoryChannel"
-BACKENDS = {LOG: "log", MEMORY: "memory"}
+LOG, MEMORY, REDIS, REDIS_SINK = "LogChannel", "InMemoryChannel", "RedisStreamChannel", "RedisStreamSink"
+PLUGIN = "PluginChannel"
+BACKENDS = {LOG: "log", MEMORY: "memory", REDIS: "redis", REDIS_SINK: "redis-sink"}
 """Kind of channel → name in `channels/registry.py`."""
 
 
@@ -20,7 +20,8 @@ BACKENDS = {LOG: "log", MEMORY: "memory"}
 class Hub:
     """Where events come in and triggers or subscriptions hang on.
 
-    owner: the resource that problems and the delivery default belong to. backing: kind of the channel that holds the events.
+    owner: the resource that problems and the delivery default belong to. backing: kind of the channel that holds the events;
+    backend: its name in `channels/registry.py` where the kind does not say it.
     blocked: why it is not ready, "" when it is. delivery: the default of its subscriptions; delivery_path: where it stands.
     foreign: a Broker of a class that is not ours; nothing is said of it or its Triggers.
     """
@@ -33,7 +34,8 @@ class Hub:
     is_broker: bool
     hosts: tuple[str, ...] = ()
     backing: str = LOG
-    options: Mapping[str, str | float | bool] = field(default_factory=dict)
+    backend: str = ""
+    options: dict[str, str | float | bool] = field(default_factory=dict)
     delivery: DeliverySpec | None = None
     delivery_path: str = "spec.delivery"
     dead_letter: Target | None = None
@@ -46,7 +48,8 @@ class Hub:
 
     @property
     def topic_key(self) -> str:
-        return f"{'broker' if self.is_broker else 'channel'}/{self.namespace}/{self.name}"
+        what = "broker" if self.is_broker else "sink" if self.backing == REDIS_SINK else "channel"
+        return f"{what}/{self.namespace}/{self.name}"
 
     @property
     def kind(self) -> str:
@@ -69,7 +72,7 @@ class Hub:
             kind=self.kind,
             namespace=self.namespace,
             name=self.name,
-            backend=BACKENDS[self.backing],
+            backend=self.backend or BACKENDS[self.backing],
             is_broker=self.is_broker,
             options=self.options,
             egresses=tuple(sorted(self.egresses, key=lambda egress: egress.key)),

@@ -7,20 +7,24 @@ from collections.abc import Mapping
 from mesh.plan.conditions import NO_DEAD_LETTER, false, invalid_status, status_of, target_fields, true
 from mesh.plan.defaults import Defaults, Template, check_template
 from mesh.plan.delivery import Features, feature_flaws
-from mesh.plan.hub import LOG, MEMORY, Hub
+from mesh.plan.hub import LOG, MEMORY, PLUGIN, REDIS, REDIS_SINK, Hub
+from mesh.plan.redis import UnusableError, channel_options, sink_options
 from mesh.plan.resolve import Unresolved, resolve
 from mesh.plan.world import World
 from mesh.resources.annotations import RETENTION, parse_bool, retention_s, tuning
 from mesh.resources.duck import DeliverySpec, Destination, KReference
 from mesh.resources.eventing import MT_CLASS, Broker
 from mesh.resources.kinds import SERVED, join_version
-from mesh.resources.messaging import ANNOTATION_PREFIX, ASYNC_HANDLER, KNIT_GROUP, BackingChannel, Channel
+from mesh.resources.messaging import ANNOTATION_PREFIX, ASYNC_HANDLER, KNIT_GROUP, BackingChannel, BackingSpec, Channel
 from mesh.resources.messaging import GROUP as MESSAGING
 from mesh.resources.meta import Key, Resource, child_name
-from mesh.resources.problem import Problem
+from mesh.resources.plugin import PluginChannelSpec
+from mesh.resources.problem import Problem, did_you_mean
+from mesh.resources.redis import RedisStreamChannelSpec, RedisStreamSink
 
 CHANNEL_SUFFIX = "-kn-channel"
-CHANNEL_GROUPS = {MEMORY: MESSAGING, LOG: KNIT_GROUP}
+CHANNEL_GROUPS = {MEMORY: MESSAGING, LOG: KNIT_GROUP, REDIS: KNIT_GROUP, PLUGIN: KNIT_GROUP}
+_SINK_SUFFIX = "-redis-stream-sink"
 
 
 def build_hubs(world: World, features: Features, defaults: Defaults) -> None:
@@ -31,6 +35,8 @@ def build_hubs(world: World, features: Features, defaults: Defaults) -> None:
         _enter(world, backing, _backing_hub(world, backing, features))
     for channel in world.of(Channel):
         _enter_channel(world, channel, features, defaults)
+    for sink in world.of(RedisStreamSink):
+        _enter(world, sink, _sink_hub(world, sink))
 
 
 def _enter(world: World, resource: Resource, hub: Hub) -> None:
@@ -101,7 +107,10 @@ def _broker_hub(world: World, broker: Broker, features: Features, defaults: Defa
         return hub
     hub.conditions["TriggerChannelReady"] = true("TriggerChannelReady")
     hub.fields["annotations"] = _channel_annotations(key, template.kind)
-    set_backing(hub, template.kind, channel_part(broker.metadata.annotations))
+    error = set_backing(world, hub, template.kind, channel_part(broker.metadata.annotations), template.spec)
+    if error:
+        block(hub, "TriggerChannelReady", "ChannelTemplateFailed", error)
+        world.report(broker, error, path="spec.config")
     return hub
 
 
@@ -165,14 +174,39 @@ def channel_part(annotations: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def set_backing(hub: Hub, kind: str, annotations: Mapping[str, str]) -> None:
-    """Which channel holds the events, and what its annotations ask of it."""
+def set_backing(
+    world: World,
+    hub: Hub,
+    kind: str,
+    annotations: Mapping[str, str],
+    spec: BackingSpec | None = None,
+) -> str:
+    """Which channel holds the events, and what its annotations or its spec ask of it. Returns why that cannot be had."""
     hub.backing = kind
     if kind == MEMORY:
         hub.options = {"sync": not parse_bool(annotations.get(ASYNC_HANDLER, "false"))}
-        return
+        return ""
     seconds = retention_s(annotations)
     hub.options = {} if seconds is None else {"retention_s": seconds}
+    if isinstance(spec, PluginChannelSpec):
+        return _set_plugin(world, hub, spec)
+    if kind == REDIS:
+        redis = spec if isinstance(spec, RedisStreamChannelSpec) else RedisStreamChannelSpec()
+        try:
+            hub.options |= channel_options(world, hub.namespace, redis)
+        except UnusableError as error:
+            return str(error)
+    return ""
+
+
+def _set_plugin(world: World, hub: Hub, spec: PluginChannelSpec) -> str:
+    hub.backend = spec.backend
+    hub.options |= spec.options
+    installed = world.options.backends
+    if spec.backend in installed:
+        return ""
+    hint = did_you_mean(spec.backend, installed) or f"there are {', '.join(sorted(installed))}"
+    return f'no backend named "{spec.backend}" is installed ({hint})'
 
 
 # Channels.
@@ -202,9 +236,32 @@ def _backing_hub(world: World, channel: BackingChannel, features: Features) -> H
         return hub
     hub.delivery = spec.delivery
     hub.tuning = tuning(channel.metadata.annotations)
-    set_backing(hub, channel.key.kind, channel.metadata.annotations)
     parts = ("ServiceReady", "EndpointsReady", "Addressable", "ChannelServiceReady")
     hub.conditions = {name: true(name) for name in parts}
+    error = set_backing(world, hub, channel.key.kind, channel.metadata.annotations, spec)
+    if error:
+        is_plugin = channel.key.kind == PLUGIN
+        block(hub, "ServiceReady", "BackendNotInstalled" if is_plugin else "SecretNotUsable", error)
+        world.report(channel, error, path="spec.backend" if is_plugin else "spec.auth")
+    return hub
+
+
+def _sink_hub(world: World, sink: RedisStreamSink) -> Hub:
+    """A place to send events to, which nobody subscribes to."""
+    key = sink.key
+    path = f"/{key.namespace}/{child_name(key.name, _SINK_SUFFIX)}"
+    hub = Hub(sink, key.name, key.namespace, world.options.ingress_url + path, (path,), is_broker=False)
+    host = f"{key.name}.{key.namespace}.svc"
+    hub.hosts = (f"{host}.{world.options.cluster_domain}".lower(), host.lower())
+    hub.backing = REDIS_SINK
+    if block_invalid(hub, sink, []) or sink.spec is None:
+        return hub
+    hub.conditions = {name: true(name) for name in ("ServiceReady", "Addressable")}
+    try:
+        hub.options = sink_options(world, key.namespace, sink.spec)
+    except UnusableError as error:
+        block(hub, "ServiceReady", "SecretNotUsable", str(error))
+        world.report(sink, str(error), path="spec.auth")
     return hub
 
 
@@ -233,7 +290,10 @@ def _enter_channel(world: World, channel: Channel, features: Features, defaults:
     hub.delivery = delivery
     hub.tuning = tuning(channel.metadata.annotations)
     hub.conditions = {name: true(name) for name in ("BackingChannelReady", "Addressable")}
-    set_backing(hub, template.kind, channel_part(channel.metadata.annotations))
+    error = set_backing(world, hub, template.kind, channel_part(channel.metadata.annotations), template.spec)
+    if error:
+        block(hub, "BackingChannelReady", "ChannelFailure", error)
+        world.report(channel, error, path="spec.channelTemplate")
     _enter(world, channel, hub)
     if not hub.blocked:
         world.hubs[backing] = hub
@@ -285,7 +345,7 @@ def report_hubs(world: World) -> None:
     own: dict[str, list[Problem]] = {}
     for problem in world.problems:
         own.setdefault(problem.resource, []).append(problem)
-    for resource in (*world.of(Broker), *world.of(BackingChannel), *world.of(Channel)):
+    for resource in (*world.of(Broker), *world.of(BackingChannel), *world.of(Channel), *world.of(RedisStreamSink)):
         hub = world.hubs[resource.key]
         if hub.foreign:
             continue

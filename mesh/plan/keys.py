@@ -12,6 +12,9 @@ _KINDS = {
     "Channel": "channel",
     "InMemoryChannel": "channel",
     "LogChannel": "channel",
+    "RedisStreamChannel": "channel",
+    "PluginChannel": "channel",
+    "RedisStreamSink": "sink",
 }
 
 

@@ -18,6 +18,7 @@ class CompileOptions:
     """ingress_url, admin_url: without a trailing slash; an empty admin_url means that there is no built-in subscriber.
 
     default_backend: `log` or `memory`, where no ConfigMap says which channel stands behind a Broker or Channel.
+    backends: those that are installed; a PluginChannel may name any of them.
     parallelism: deliveries in flight per Trigger or Subscription where no annotation says otherwise.
     """
 
@@ -26,5 +27,6 @@ class CompileOptions:
     default_backend: str = "log"
     parallelism: int = 100
     check_schedule: ScheduleCheck = _any_schedule
+    backends: frozenset[str] = frozenset({"log", "memory", "redis", "redis-sink"})
     cluster_domain: str = "cluster.local"
     system_namespace: str = "knative-eventing"

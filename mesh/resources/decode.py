@@ -5,6 +5,7 @@ What Knative's webhooks refuse is an error; what its schemas keep without knowin
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -15,8 +16,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from mesh.resources import annotations as ours
-from mesh.resources import eventing, flows, messaging, sources
-from mesh.resources.core import ConfigMap, Namespace, Service
+from mesh.resources import eventing, flows, messaging, plugin, redis, sources
+from mesh.resources.core import ConfigMap, Namespace, Secret, Service
 from mesh.resources.documents import Document, read_documents
 from mesh.resources.duck import Destination, Flaw, KReference, Spec, drop_nulls, unknown_fields
 from mesh.resources.kinds import SERVED, right_versions, split_version, why_unknown
@@ -389,6 +390,34 @@ def _config_map(head: _Head, found: _Found) -> Resource:
     return ConfigMap(**_parts(head, found), data={k: v for k, v in data.items() if not k.startswith("_")})
 
 
+def _secret(head: _Head, found: _Found) -> Resource:
+    value = head.document.value
+    _check_fields(value, (*_TOP[:3], "type", "data", "stringData", "immutable"), "", found)
+    data = {}
+    for name, text in _read_texts(value.get("data"), "data", found).items():
+        try:
+            data[name] = base64.b64decode(text, validate=True).decode()
+        except ValueError:
+            found.add(f"data.{name}", "expected base64 of a text", "plain texts stand in stringData")
+    data |= _read_texts(value.get("stringData"), "stringData", found)
+    return Secret(**_parts(head, found), data=data)
+
+
+def _redis_channel(head: _Head, found: _Found) -> Resource:
+    spec = _spec_of(redis.RedisStreamChannelSpec, head, found)
+    return redis.RedisStreamChannel(**_parts(head, found), spec=spec)
+
+
+def _plugin_channel(head: _Head, found: _Found) -> Resource:
+    spec = _spec_of(plugin.PluginChannelSpec, head, found)
+    return plugin.PluginChannel(**_parts(head, found), spec=spec)
+
+
+def _redis_sink(head: _Head, found: _Found) -> Resource:
+    spec = _spec_of(redis.RedisStreamSinkSpec, head, found)
+    return redis.RedisStreamSink(**_parts(head, found), spec=spec)
+
+
 def _service(head: _Head, found: _Found) -> Resource:
     return Service(**_parts(head, found))
 
@@ -400,6 +429,7 @@ def _namespace(head: _Head, found: _Found) -> Resource:
 _READERS: dict[tuple[str, str], Callable[[_Head, _Found], Resource]] = {
     ("", "ConfigMap"): _config_map,
     ("", "Namespace"): _namespace,
+    ("", "Secret"): _secret,
     ("", "Service"): _service,
     (eventing.GROUP, "Broker"): _broker,
     (eventing.GROUP, "Trigger"): _trigger,
@@ -407,6 +437,9 @@ _READERS: dict[tuple[str, str], Callable[[_Head, _Found], Resource]] = {
     (messaging.GROUP, "InMemoryChannel"): _backing,
     (messaging.GROUP, "Subscription"): _subscription,
     (messaging.KNIT_GROUP, "LogChannel"): _backing,
+    (messaging.KNIT_GROUP, "RedisStreamChannel"): _redis_channel,
+    (messaging.KNIT_GROUP, "PluginChannel"): _plugin_channel,
+    (redis.SINKS, "RedisStreamSink"): _redis_sink,
     (flows.GROUP, "Sequence"): _sequence,
     (flows.GROUP, "Parallel"): _parallel,
     (sources.GROUP, "PingSource"): _ping,

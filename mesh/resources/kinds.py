@@ -7,6 +7,7 @@ from mesh.resources.problem import did_you_mean
 SERVED: dict[tuple[str, str], tuple[str, ...]] = {
     ("", "ConfigMap"): ("v1",),
     ("", "Namespace"): ("v1",),
+    ("", "Secret"): ("v1",),
     ("", "Service"): ("v1",),
     ("eventing.knative.dev", "Broker"): ("v1",),
     ("eventing.knative.dev", "Trigger"): ("v1",),
@@ -14,6 +15,9 @@ SERVED: dict[tuple[str, str], tuple[str, ...]] = {
     ("messaging.knative.dev", "InMemoryChannel"): ("v1",),
     ("messaging.knative.dev", "Subscription"): ("v1",),
     ("messaging.knit.dev", "LogChannel"): ("v1alpha1",),
+    ("messaging.knit.dev", "RedisStreamChannel"): ("v1alpha1",),
+    ("messaging.knit.dev", "PluginChannel"): ("v1alpha1",),
+    ("sinks.knative.dev", "RedisStreamSink"): ("v1alpha1",),
     ("flows.knative.dev", "Sequence"): ("v1",),
     ("flows.knative.dev", "Parallel"): ("v1",),
     ("sources.knative.dev", "PingSource"): ("v1", "v1beta2"),
@@ -43,7 +47,6 @@ LATER = frozenset(
         ("bindings.knative.dev", "GitHubBinding"),
         ("sinks.knative.dev", "IntegrationSink"),
         ("sinks.knative.dev", "JobSink"),
-        ("sinks.knative.dev", "RedisStreamSink"),
         ("serving.knative.dev", "Service"),
         ("serving.knative.dev", "Configuration"),
         ("serving.knative.dev", "Route"),
@@ -53,8 +56,20 @@ LATER = frozenset(
 )
 """Knative's kinds that come with another version."""
 
-ADDRESSABLE = frozenset({"Broker", "Channel", "InMemoryChannel", "LogChannel", "Sequence", "Parallel"})
-CHANNELS = frozenset({("messaging.knative.dev", "InMemoryChannel"), ("messaging.knit.dev", "LogChannel")})
+ADDRESSABLE = frozenset(
+    {
+        *("Broker", "Channel", "InMemoryChannel", "LogChannel", "RedisStreamChannel", "PluginChannel"),
+        *("Sequence", "Parallel", "RedisStreamSink"),
+    }
+)
+CHANNELS = frozenset(
+    {
+        ("messaging.knative.dev", "InMemoryChannel"),
+        ("messaging.knit.dev", "LogChannel"),
+        ("messaging.knit.dev", "RedisStreamChannel"),
+        ("messaging.knit.dev", "PluginChannel"),
+    }
+)
 """Channels that hold events: what a template may name."""
 NOT_SERVED = "not served yet by this version"
 

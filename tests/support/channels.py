@@ -1,32 +1,22 @@
-"""Channels for tests: made, reopened and crashed the same way for every backend; readers that remember."""
+"""Channels for tests: Knit's own backends as the contract suite wants them."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
-from channels.api import Channel, Delivery, Refusal, SubscriptionSpec, TopicSpec
+from channels import contract
+from channels.api import Channel
+from channels.contract.harness import LIMIT_S, TOPIC, Reader, Settling, event, ids, only
 from channels.log import LogChannel
 from channels.memory import MemoryChannel
-from mesh.events.event import Event, encode_block
-from mesh.filters.dialects import Exact, FilterNode
+from channels.redis_streams import RedisChannel
 from mesh.runtime.clock import SystemClock
-from mesh.settings import LogSettings, MemorySettings
+from mesh.settings import LogSettings, MemorySettings, RedisSettings
+from tests.servers.redis import shared_redis
 
-TOPIC = "broker/default/orders"
-LIMIT_S = 10.0
-"""How long a test waits for what must come; never waited in full where the channel keeps its word."""
-
-
-def event(number: int | str, kind: str = "order.created", body: bytes = b"{}") -> Event:
-    attributes = {"specversion": "1.0", "id": str(number), "source": "/shop", "type": kind}
-    return Event(encode_block(attributes), body, passed=b"x-request-id: 7\r\n", ttl=250)
-
-
-def only(kind: str) -> tuple[FilterNode, ...]:
-    return (Exact((("type", kind),)),)
+__all__ = ["LIMIT_S", "TOPIC", "Harness", "Reader", "Settling", "ShiftedClock", "event", "ids", "only"]
 
 
 class ShiftedClock:
@@ -42,107 +32,58 @@ class ShiftedClock:
         return SystemClock.monotonic() + self.shift_s
 
 
-class Reader:
-    """A subscription's deliver: keeps what comes; `next` waits for it."""
-
-    def __init__(self) -> None:
-        self.seen: list[Delivery] = []
-        self._queue: asyncio.Queue[Delivery] = asyncio.Queue()
-
-    def __call__(self, delivery: Delivery) -> None:
-        self.seen.append(delivery)
-        self._queue.put_nowait(delivery)
-
-    async def next(self) -> Delivery:
-        async with asyncio.timeout(LIMIT_S):
-            return await self._queue.get()
-
-    async def take(self, count: int) -> list[Delivery]:
-        return [await self.next() for _ in range(count)]
-
-    @property
-    def unread(self) -> int:
-        return self._queue.qsize()
-
-
-class Settling(Reader):
-    """Settles before it returns."""
-
-    def __call__(self, delivery: Delivery) -> None:
-        super().__call__(delivery)
-        delivery.settle()
-
-
-def ids(deliveries: Sequence[Delivery]) -> list[str]:
-    return [delivery.event.id for delivery in deliveries]
-
-
-class Harness:
+class Harness(contract.Harness):
     """One channel of one backend in one folder."""
 
     def __init__(self, backend: str, folder: Path) -> None:
+        super().__init__(folder)
         self.backend = backend
-        self.folder = folder / "w0"
         self.log_settings = LogSettings(max_bytes=64 * 1024**2)
         self.memory_settings = MemorySettings(max_bytes=1024**2)
-        self.share = (0, 1)
+        self.redis_settings = RedisSettings()
+        if backend == "redis":
+            server = shared_redis()
+            server.flush()
+            self.redis_settings = RedisSettings(address=server.address)
         self.adopt: list[Path] = []
-        self.troubles: list[tuple[str, dict[str, object]]] = []
         self.clock = ShiftedClock()
-        self.is_open = False
-        self.channel: Channel
 
-    def _make(self) -> Channel:
+    def make(self) -> Channel:
         if self.backend == "memory":
             return MemoryChannel(self.memory_settings, clock=self.clock, share=self.share)
+        if self.backend == "redis":
+            return RedisChannel(
+                "contract", settings=self.redis_settings, clock=self.clock, share=self.share,
+                on_trouble=lambda what, fields: self.troubles.append((what, fields)),
+            )  # fmt: skip
         return LogChannel(
             self.folder, settings=self.log_settings, clock=self.clock, share=self.share, adopt=self.adopt,
             on_trouble=lambda what, fields: self.troubles.append((what, fields)),
         )  # fmt: skip
 
+    def make_small(self) -> None:
+        self.log_settings = type(self.log_settings)(max_bytes=4 * 1024**2)
+        self.options = {"sync": False, "max_length": 40}
+
     async def open(self) -> Channel:
-        self.channel = self._make()
-        await self.channel.start()
-        self.is_open = True
-        self.channel.open_topic(TopicSpec(TOPIC, {"sync": False}))
-        return self.channel
-
-    async def close(self) -> None:
-        if self.is_open:
-            self.is_open = False
+        channel = await super().open()
+        if isinstance(channel, RedisChannel):
             async with asyncio.timeout(LIMIT_S):
-                await self.channel.aclose()
-
-    async def reopen(self) -> Channel:
-        await self.close()
-        return await self.open()
+                await channel.joined()
+        return channel
 
     async def crash(self) -> Channel:
         """What a killed process leaves: the files as they are on disk now, nothing more."""
+        if isinstance(self.channel, RedisChannel):
+            self.channel.kill()
+            self.is_open = False
+            return await self.open()
         image = self.folder.with_name(self.folder.name + "-image")
         shutil.copytree(self.folder, image)
         await self.close()
         shutil.rmtree(self.folder)
         image.rename(self.folder)
         return await self.open()
-
-    async def publish(self, *events: Event, topic: str = TOPIC) -> Refusal | None:
-        """Publish and wait for the answer."""
-        answer: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
-        self.channel.publish(topic, events, answer.set_result)
-        async with asyncio.timeout(LIMIT_S):
-            return await answer
-
-    async def barrier(self) -> None:
-        """Return when all that was said to the channel before has had its effect, handing out included."""
-        for number in range(3):
-            topic = f"barrier/{id(self)}/{number}"
-            reader = Settling()
-            self.channel.open_topic(TopicSpec(topic, {"sync": False}))
-            self.channel.subscribe(topic, SubscriptionSpec("b"), reader)
-            await self.publish(event("barrier"), topic=topic)
-            await reader.next()
-            self.channel.close_topic(topic)
 
     async def settled_on_disk(self) -> None:
         """Return when nothing is left to write: what was settled before is safe then."""

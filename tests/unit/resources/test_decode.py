@@ -359,7 +359,7 @@ def test_both_versions_of_ping_source_are_read() -> None:
         ("eventing.knative.dev/v1", "JobSink", "JobSink of sinks.knative.dev is not served yet"),
         ("eventing.knative.dev/v1", "Triger", "did you mean Trigger?"),
         ("apps/v1", "Deployment", "belongs to Kubernetes"),
-        ("v1", "Secret", "belongs to Kubernetes"),
+        ("v1", "Pod", "belongs to Kubernetes"),
         ("rbac.authorization.k8s.io/v1", "Role", "belongs to Kubernetes"),
         ("example.com/v1", "Widget", "is not known"),
     ],
