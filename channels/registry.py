@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from channels.api import Channel
+from channels.kafka import KafkaChannel
 from channels.log import LogChannel
 from channels.memory import MemoryChannel
 from mesh.runtime.clock import Clock
@@ -36,8 +37,13 @@ def _log(site: Site) -> Channel:
     )  # fmt: skip
 
 
+def _kafka(site: Site) -> Channel:
+    return KafkaChannel(site.settings.kafka, clock=site.clock, share=site.share, on_trouble=site.on_trouble)
+
+
 BACKENDS: Mapping[str, Callable[[Site], Channel]] = {
     "memory": _memory,
     "log": _log,
+    "kafka": _kafka,
 }
 """The names are those of `Topic.backend` in the plan."""

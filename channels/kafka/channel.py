@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 
 from channels.api import (
     Capabilities,
@@ -103,8 +103,8 @@ class KafkaChannel:
         await topic.settle_up()
         await _cancel(run)
 
-    def _chore(self, work: Awaitable[None]) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(work)
+    def _chore(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
         self._chores.add(task)
         task.add_done_callback(self._chores.discard)
         return task
@@ -170,7 +170,7 @@ class KafkaChannel:
             return
         home.unsubscribe(key, forget=forget)
         if forget and self._share[0] == 0:
-            self._chore(home.forget(group.id))
+            _ = self._chore(home.forget(group.id))
 
     def states(self) -> list[SubscriptionState]:
         return [group.state() for topic in self._topics.values() for group in topic.groups.values()]
@@ -194,6 +194,8 @@ class KafkaChannel:
 
     async def drain(self) -> None:
         self._draining = True
+        for topic in self._topics.values():
+            topic.stop_handing()
         await asyncio.gather(*[topic.drain() for topic in self._topics.values()])
 
     async def aclose(self) -> None:

@@ -83,6 +83,17 @@ class Group:
         self.taken = ""
         """Why it is left alone: somebody else serves it."""
         self._pumping = False
+        self._is_due = False
+
+    def pump_soon(self) -> None:
+        """Hand out what there is room for, once whoever made the room is through."""
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._pump_now)
+
+    def _pump_now(self) -> None:
+        self._is_due = False
+        self.pump()
 
     def pump(self) -> None:
         """Hand out while there is room. A reader that settles at once is told to go on, not nested."""
@@ -94,7 +105,7 @@ class Group:
             while found:
                 found = False
                 for cursor in list(self.cursors.values()):
-                    if self.deliver is None or self.in_flight >= self.limit or not self.host.is_handing:
+                    if self.in_flight >= self.limit or not self.host.is_handing:
                         return
                     delivery = cursor.next()
                     if delivery is not None:
@@ -107,7 +118,9 @@ class Group:
     def state(self) -> SubscriptionState:
         cursors = self.cursors.values()
         again = sum(len(each.waiting) for each in cursors)
-        arrived = [delivery.arrived_ns for each in cursors for delivery in (*each.flying.values(), *each.waiting.values())]
+        arrived = [
+            delivery.arrived_ns for each in cursors for delivery in (*each.flying.values(), *each.waiting.values())
+        ]
         arrived += [each.pending[0].arrived_ns for each in cursors if each.pending]
         return SubscriptionState(
             key=self.key,
@@ -227,9 +240,9 @@ class Cursor:
         return None
 
     def _is_held(self) -> bool:
-        return (
-            (self.group.ordered and bool(self.waiting)) or self.tracker.is_full or self.waiting_bytes > HELD_BYTES
-        )
+        if self.group.ordered and self.waiting:
+            return True
+        return self.tracker.is_full or self.waiting_bytes > HELD_BYTES
 
     def _wait(self, delivery: KafkaDelivery, delay_s: float) -> None:
         self.waiting[delivery.offset] = delivery
@@ -272,7 +285,7 @@ class Cursor:
         group.in_flight -= 1
         if not self.closed:
             group.host.to_commit(self, urgent=urgent)
-        group.pump()
+        group.pump_soon()
         group.host.came_back()
 
     # Committing.

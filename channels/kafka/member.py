@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Collection
-from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.abc import ConsumerRebalanceListener
@@ -27,7 +26,7 @@ Change = Callable[[set[int]], Awaitable[None]]
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
-    def __init__(self, consumer: Any, assigned: Change, revoked: Change) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, assigned: Change, revoked: Change) -> None:
         self._consumer = consumer
         self._assigned = assigned
         self._revoked = revoked

@@ -250,4 +250,5 @@ class Publisher:
 
 def _partition_of(key: str, partitions: Sequence[int]) -> int:
     """As Kafka's default partitioner chooses for a record with a key."""
-    return partitions[(murmur2(key.encode()) & 0x7FFFFFFF) % len(partitions)]
+    where: int = (murmur2(key.encode()) & 0x7FFFFFFF) % len(partitions)
+    return partitions[where]

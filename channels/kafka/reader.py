@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from channels.kafka.cursor import Cursor, Group, Part
-from channels.kafka.wire import OUT_OF_RANGE, EARLIEST, Fetched, Record, Wire
+from channels.kafka.wire import EARLIEST, OUT_OF_RANGE, Fetched, Record, Wire
 from mesh.errors import EventError, NotConnectedError
 from mesh.events.event import Event
 from mesh.events.kafka import read
@@ -178,7 +178,7 @@ class Reader:
             for group in self._host.matching(event.attributes)
             if (cursor := part.cursors.get(group.key)) is not None and cursor.live and record.offset >= cursor.read_to
         ]
-        if not all([cursor.room for cursor in wanting]):
+        if not all(cursor.room for cursor in wanting):
             if not any(cursor.live and cursor.room for cursor in part.cursors.values()):
                 return False
             for cursor in wanting:

@@ -302,9 +302,7 @@ class Topic:
         for group in self.groups.values():
             group.pump()
 
-    async def _claim(
-        self, group: Group, partitions: list[int], limit: asyncio.Semaphore
-    ) -> dict[int, tuple[int, str]]:
+    async def _claim(self, group: Group, partitions: list[int], limit: asyncio.Semaphore) -> dict[int, tuple[int, str]]:
         """The positions of a group; stored as they are, which tells whether somebody else is at work there."""
         async with limit:
             known = await self.wire.positions(group.id, self.name, partitions)
@@ -378,10 +376,13 @@ class Topic:
     def in_flight(self) -> int:
         return sum(group.in_flight for group in self.groups.values())
 
-    async def drain(self) -> None:
-        """Hand out no more; return when all that is out has come back and is stored."""
+    def stop_handing(self) -> None:
+        """Hand out no more."""
         for group in self.groups.values():
             group.limit = 0
+
+    async def drain(self) -> None:
+        """Return when all that is out has come back and is stored."""
         while self.in_flight:
             self._back.clear()
             await self._back.wait()

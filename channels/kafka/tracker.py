@@ -97,6 +97,8 @@ class Tracker:
         if frontier > self.frontier:
             self.frontier = frontier
             self.version += 1
+            if self.restored:  # what was not met again is gone from the topic
+                self.restored = {offset: what for offset, what in self.restored.items() if offset >= frontier}
 
     def settle(self, offset: int) -> None:
         """It is over. Does nothing for a record that is not open."""

@@ -94,31 +94,39 @@ class Wire:
         self._client_id = client_id
         self._limit_s = limit_s
         self._client: Any = None
+        self._connecting = asyncio.Lock()
         self._coordinators: dict[str, int] = {}
 
     async def connect(self) -> None:
-        if self._client is not None:
-            return
+        async with self._connecting:
+            if self._client is None:
+                self._client = await self._connected()
+
+    async def _connected(self) -> Any:  # noqa: ANN401  # aiokafka is untyped
         client = AIOKafkaClient(
             **self.link.arguments(),
             client_id=self._client_id,
             request_timeout_ms=int(self._limit_s * 1000),
             metadata_max_age_ms=30_000,
         )
+        is_connected = False
         try:
             async with asyncio.timeout(self._limit_s * 2):
                 await client.bootstrap()
+            is_connected = True
         except (KafkaError, OSError, TimeoutError, ValueError) as exc:
-            await client.close()
             raise NotConnectedError(f"Kafka at {self.link.bootstrap} is not reached: {_told(exc)}") from exc
-        self._client = client
+        finally:
+            if not is_connected:
+                await client.close()
+        return client
 
     async def aclose(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             await client.close()
 
-    async def send(self, node: object, request: object, *, group: object = ConnectionGroup.DEFAULT) -> Any:
+    async def send(self, node: object, request: object, *, group: object = ConnectionGroup.DEFAULT) -> Any:  # noqa: ANN401
         if self._client is None:
             raise NotConnectedError(f"Kafka at {self.link.bootstrap} is not connected")
         try:
@@ -170,7 +178,9 @@ class Wire:
     async def create_topic(self, topic: str, *, partitions: int, replicas: int, config: Mapping[str, str]) -> None:
         """Raises RefusedError where the cluster does not want it; one that is there already is fine."""
         request = CreateTopicsRequest(
-            [(topic, partitions, replicas, [], list(config.items()))], int(self._limit_s * 1000), False
+            [(topic, partitions, replicas, [], list(config.items()))],
+            int(self._limit_s * 1000),
+            False,  # noqa: FBT003
         )
         answer = await self._to_controller(request)
         code = answer.topic_errors[0][1]
@@ -184,7 +194,7 @@ class Wire:
         if code not in (0, UNKNOWN_TOPIC):
             raise RefusedError(f"topic {topic} cannot be deleted", code)
 
-    async def _to_controller(self, request: object) -> Any:
+    async def _to_controller(self, request: object) -> Any:  # noqa: ANN401
         await self.refresh()
         controller = self._client.cluster.controller if self._client is not None else None
         if controller is None:
@@ -232,7 +242,7 @@ class Wire:
         if code:
             raise RefusedError(what, code)
 
-    async def _to_coordinator(self, group: str, request: object) -> Any:
+    async def _to_coordinator(self, group: str, request: object) -> Any:  # noqa: ANN401
         node = await self._coordinator(group)
         try:
             return await self.send(node, request, group=ConnectionGroup.COORDINATION)
@@ -303,7 +313,7 @@ class Wire:
         return {row[0]: row[1] for _, rows in answer.topics for row in rows}
 
 
-def _fetched(answer: Any, starts: Mapping[int, int]) -> Iterator[Fetched]:
+def _fetched(answer: Any, starts: Mapping[int, int]) -> Iterator[Fetched]:  # noqa: ANN401
     for _, rows in answer.topics:
         for row in rows:
             partition = row[0]

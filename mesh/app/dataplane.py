@@ -157,7 +157,9 @@ class DataPlane:
                 tracing=self._tracing,
             )
             channel.subscribe(
-                topic.key, SubscriptionSpec(spec.key, spec.filters, parallelism=spec.parallelism), at_work.deliver
+                topic.key,
+                SubscriptionSpec(spec.key, spec.filters, parallelism=spec.parallelism, options=spec.options),
+                at_work.deliver,
             )
             self._backend_of[spec.key] = topic.backend
         self._topics[topic.key] = topic
@@ -203,6 +205,8 @@ class DataPlane:
         """A topic with a limit that cannot be divided among the workers is served whole by one of them: order, and small
         limits, then hold for the mesh and not only for a worker."""
         count = self._config.count
+        if topic.backend == "kafka":  # partitions are divided among the workers, and order is theirs
+            return False
         return count > 1 and any(egress.parallelism < count for egress in topic.egresses)
 
     def _forward(self, topic: Topic) -> Endpoint | None:

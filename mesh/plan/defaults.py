@@ -12,18 +12,18 @@ from typing import TypeVar
 
 from pydantic import ConfigDict, Field
 
-from mesh.plan.hub import LOG, MEMORY
+from mesh.plan.hub import KAFKA, LOG, MEMORY
 from mesh.plan.world import World
 from mesh.resources.decode import decode_spec
 from mesh.resources.documents import read_documents
 from mesh.resources.duck import DeliverySpec, Flaw, Spec
 from mesh.resources.eventing import MT_CLASS
 from mesh.resources.kinds import CHANNELS, LATER, SERVED, right_versions, split_version
-from mesh.resources.messaging import ChannelTemplate
+from mesh.resources.messaging import ChannelTemplate, KafkaChannelSpec
 from mesh.resources.meta import Key
 
 _Model = TypeVar("_Model", bound=Spec)
-_CHOICES = "InMemoryChannel and LogChannel"
+_CHOICES = "InMemoryChannel, KafkaChannel and LogChannel"
 SHIPPED_CONFIG = "config-br-default-channel"
 TEMPLATE_KEY = "channel-template-spec"
 SHIPPED_DELIVERY = DeliverySpec(retry=10, backoffPolicy="exponential", backoffDelay="PT0.2S")
@@ -94,6 +94,7 @@ class Template:
     delivery: DeliverySpec | None = None
     error: str = ""
     field: str = ""
+    kafka: KafkaChannelSpec | None = None
 
     def within(self, where: str) -> Template:
         """The same, its error told for people who do not have the template before them."""
@@ -182,6 +183,11 @@ def check_template(template: ChannelTemplate) -> Template:
 
 
 def _backing_template(template: ChannelTemplate) -> Template:
+    if template.kind == KAFKA:
+        kafka, flaws = decode_spec(KafkaChannelSpec, template.spec, "spec")
+        if kafka is None or flaws:
+            return Template(error="; ".join(f"{flaw.path}: {flaw.message}" for flaw in flaws))
+        return Template(KAFKA, kafka.delivery, kafka=kafka)
     if "delivery" not in template.spec:
         return Template(template.kind)
     spec, flaws = decode_spec(DeliverySpec, template.spec["delivery"], "spec.delivery")

@@ -17,7 +17,7 @@ from mesh.plan.conditions import false, invalid_status, status_of, true, unknown
 from mesh.plan.defaults import Defaults, Template, check_template
 from mesh.plan.delivery import Features, feature_flaws
 from mesh.plan.hops import Hop, hops_of
-from mesh.plan.hub import Hub
+from mesh.plan.hub import KAFKA, Hub
 from mesh.plan.hubs import (
     CHANNEL_GROUPS,
     block,
@@ -27,7 +27,9 @@ from mesh.plan.hubs import (
     channel_reference,
     claim_addresses,
     set_backing,
+    set_kafka_template,
 )
+from mesh.plan.kafka import channel_topic
 from mesh.plan.model import Target
 from mesh.plan.resolve import Unresolved, resolve
 from mesh.plan.subscriptions import Ends, subscription_egress
@@ -75,7 +77,7 @@ def _enter(world: World, owner: kinds.Sequence | kinds.Parallel, features: Featu
     for name in owner.channels:
         hub = hubs[name] = channel_hub(world, owner, name)
         if not block_invalid(hub, owner, problems):
-            _furnish(hub, owner, template, broken)
+            _furnish(world, hub, owner, template=template, broken=broken)
         claim_addresses(world, hub)
         if not hub.blocked:
             world.hubs.setdefault(Key(CHANNEL_GROUPS[hub.backing], hub.backing, hub.namespace, name), hub)
@@ -110,7 +112,9 @@ def _report_template(world: World, owner: kinds.Sequence | kinds.Parallel, templ
     return problem
 
 
-def _furnish(hub: Hub, owner: kinds.Sequence | kinds.Parallel, template: Template, broken: Problem | None) -> None:
+def _furnish(
+    world: World, hub: Hub, owner: kinds.Sequence | kinds.Parallel, *, template: Template, broken: Problem | None
+) -> None:
     """What stands behind it. A template has no annotations, so the flow's own go to its channels, as a Broker's do."""
     if broken is not None:
         block(hub, "ChannelsReady", "ChannelFailure", broken.sentence)
@@ -119,7 +123,11 @@ def _furnish(hub: Hub, owner: kinds.Sequence | kinds.Parallel, template: Templat
     hub.tuning = tuning(annotations)
     hub.delivery = template.delivery
     hub.delivery_path = f"{_TEMPLATE}.spec.delivery"
-    set_backing(hub, template.kind, channel_part(annotations))
+    if template.kafka is not None:
+        backing = Key(CHANNEL_GROUPS[KAFKA], KAFKA, hub.namespace, hub.name)
+        set_kafka_template(world, hub, channel_topic(world, backing, template.kafka), condition="ChannelsReady")
+    else:
+        set_backing(hub, template.kind, channel_part(annotations))
 
 
 def _check(

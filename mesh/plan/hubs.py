@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mesh.plan.conditions import NO_DEAD_LETTER, false, invalid_status, status_of, target_fields, true
-from mesh.plan.defaults import Defaults, Template, check_template
+from mesh.plan.defaults import SHIPPED_CONFIG, Defaults, Template, check_template
 from mesh.plan.delivery import Features, feature_flaws
-from mesh.plan.hub import LOG, MEMORY, Hub
+from mesh.plan.hub import KAFKA, LOG, MEMORY, Hub
+from mesh.plan.kafka import BROKER_CONFIG, KafkaTopic, broker_topic, channel_topic, sink_topic
 from mesh.plan.resolve import Unresolved, resolve
 from mesh.plan.world import World
 from mesh.resources.annotations import RETENTION, parse_bool, retention_s, tuning
 from mesh.resources.duck import DeliverySpec, Destination, KReference
-from mesh.resources.eventing import MT_CLASS, Broker
+from mesh.resources.eventing import KAFKA_CLASSES, KAFKA_NAMESPACED_CLASS, MT_CLASS, Broker, KafkaSink
 from mesh.resources.kinds import SERVED, join_version
-from mesh.resources.messaging import ANNOTATION_PREFIX, ASYNC_HANDLER, KNIT_GROUP, BackingChannel, Channel
+from mesh.resources.messaging import ANNOTATION_PREFIX, ASYNC_HANDLER, KNIT_GROUP, BackingChannel, Channel, KafkaChannel
 from mesh.resources.messaging import GROUP as MESSAGING
 from mesh.resources.meta import Key, Resource, child_name
 from mesh.resources.problem import Problem
 
 CHANNEL_SUFFIX = "-kn-channel"
-CHANNEL_GROUPS = {MEMORY: MESSAGING, LOG: KNIT_GROUP}
+CHANNEL_GROUPS = {MEMORY: MESSAGING, KAFKA: MESSAGING, LOG: KNIT_GROUP}
+_KAFKA_PARTS = ("Addressable", "DataPlaneAvailable", "TopicReady", "ConfigMapUpdated", "ConfigParsed", "ProbeSucceeded")
 
 
 def build_hubs(world: World, features: Features, defaults: Defaults) -> None:
@@ -29,6 +31,10 @@ def build_hubs(world: World, features: Features, defaults: Defaults) -> None:
         _enter(world, broker, _broker_hub(world, broker, features, defaults))
     for backing in world.of(BackingChannel):
         _enter(world, backing, _backing_hub(world, backing, features))
+    for kafka in world.of(KafkaChannel):
+        _enter(world, kafka, _kafka_channel_hub(world, kafka, features))
+    for sink in world.of(KafkaSink):
+        _enter(world, sink, _kafka_sink_hub(world, sink))
     for channel in world.of(Channel):
         _enter_channel(world, channel, features, defaults)
 
@@ -82,17 +88,21 @@ def _broker_hub(world: World, broker: Broker, features: Features, defaults: Defa
     hub = Hub(broker, key.name, key.namespace, world.options.ingress_url + path, (path,), is_broker=True)
     spec = broker.spec
     broker_class = broker.broker_class or defaults.broker_class(key.namespace)
-    if broker_class != MT_CLASS:
+    if broker_class not in (MT_CLASS, *KAFKA_CLASSES):
         _ignore_foreign(world, broker, hub, broker_class)
         return hub
     if block_invalid(hub, broker, _flaws(world, broker, features, spec.delivery if spec else None)) or spec is None:
         return hub
     hub.tuning = tuning(broker.metadata.annotations)
-    hub.conditions = {name: true(name) for name in ("IngressReady", "FilterReady", "Addressable")}
     # Knative's webhook looks the delivery up by the kind of a config that is given: not by its class, and so finds the
     # cluster's. Kept, because users' retries depend on it.
     entry = defaults.config_of(key.namespace, "ConfigMap" if spec.config else broker_class)
     hub.delivery = spec.delivery if spec.delivery is not None else _defaulted(entry.delivery)
+    if broker_class in KAFKA_CLASSES:
+        _set_kafka(world, hub, _kafka_broker_topic(world, broker, broker_class, defaults), path="spec.config")
+        hub.kafka_class = broker_class
+        return hub
+    hub.conditions = {name: true(name) for name in ("IngressReady", "FilterReady", "Addressable")}
     template = _broker_template(broker, spec.config, defaults)
     if template.error:
         block(hub, "TriggerChannelReady", "ChannelTemplateFailed", template.error)
@@ -101,7 +111,69 @@ def _broker_hub(world: World, broker: Broker, features: Features, defaults: Defa
         return hub
     hub.conditions["TriggerChannelReady"] = true("TriggerChannelReady")
     hub.fields["annotations"] = _channel_annotations(key, template.kind)
+    if template.kafka is not None:
+        behind = Key(MESSAGING, KAFKA, key.namespace, child_name(key.name, "-kne-trigger"))
+        set_kafka_template(world, hub, channel_topic(world, behind, template.kafka), condition="TriggerChannelReady")
+        return hub
     set_backing(hub, template.kind, channel_part(broker.metadata.annotations))
+    return hub
+
+
+def _kafka_broker_topic(world: World, broker: Broker, broker_class: str, defaults: Defaults) -> KafkaTopic:
+    config, namespace = broker.spec.config if broker.spec else None, broker.key.namespace
+    if config is not None:
+        if (config.apiVersion, config.kind) != ("v1", "ConfigMap"):
+            return KafkaTopic(error=f"expected a v1 ConfigMap, got {config.apiVersion} {config.kind} {config.name}")
+        place = config.namespace or namespace, config.name
+    else:
+        entry = defaults.config_of(namespace, broker_class)
+        own = entry.name if entry.name != SHIPPED_CONFIG else ""
+        system = namespace if broker_class == KAFKA_NAMESPACED_CLASS else world.options.system_namespace
+        place = entry.namespace if own and entry.namespace else system, own or BROKER_CONFIG
+    return broker_topic(world, broker, broker_class, config=place)
+
+
+def _set_kafka(world: World, hub: Hub, topic: KafkaTopic, *, path: str = "") -> None:
+    """The hub is a topic of its own."""
+    hub.backing = KAFKA
+    hub.options = topic.options
+    if topic.error:
+        block(hub, "ConfigParsed", "ConfigNotParsed", topic.error)
+        world.report(hub.owner, topic.error, path=path)
+        return
+    hub.conditions = {name: true(name) for name in (*_KAFKA_PARTS, "Subscribers")}
+    if topic.annotations:
+        hub.fields["annotations"] = dict(topic.annotations)
+
+
+def set_kafka_template(world: World, hub: Hub, topic: KafkaTopic, *, condition: str) -> None:
+    """The channel behind a Broker or Channel is a KafkaChannel."""
+    hub.backing = KAFKA
+    hub.options = topic.options
+    if topic.error:
+        block(hub, condition, "ChannelTemplateFailed", topic.error)
+        world.report(hub.owner, topic.error)
+
+
+def _kafka_channel_hub(world: World, channel: KafkaChannel, features: Features) -> Hub:
+    hub = channel_hub(world, channel, channel.key.name)
+    spec = channel.spec
+    hub.backing = KAFKA
+    if block_invalid(hub, channel, _flaws(world, channel, features, spec.delivery if spec else None)) or spec is None:
+        return hub
+    hub.delivery = spec.delivery
+    hub.tuning = tuning(channel.metadata.annotations)
+    _set_kafka(world, hub, channel_topic(world, channel.key, spec, uid=channel.metadata.uid))
+    return hub
+
+
+def _kafka_sink_hub(world: World, sink: KafkaSink) -> Hub:
+    key = sink.key
+    path = f"/{key.namespace}/{key.name}"
+    hub = Hub(sink, key.name, key.namespace, world.options.ingress_url + path, (path,), is_broker=False, is_sink=True)
+    hub.backing = KAFKA
+    if not block_invalid(hub, sink, []):
+        _set_kafka(world, hub, sink_topic(world, sink), path="spec")
     return hub
 
 
@@ -111,7 +183,7 @@ def _ignore_foreign(world: World, broker: Broker, hub: Hub, broker_class: str) -
         broker.problem(
             f'ignored: brokers of class "{broker_class}" and their triggers are not served by this version',
             path="metadata.annotations.eventing.knative.dev/broker.class",
-            hint=f"{MT_CLASS} is",
+            hint=f"{', '.join((MT_CLASS, *KAFKA_CLASSES))} are",
             severity="warning",
         )
     )
@@ -233,7 +305,10 @@ def _enter_channel(world: World, channel: Channel, features: Features, defaults:
     hub.delivery = delivery
     hub.tuning = tuning(channel.metadata.annotations)
     hub.conditions = {name: true(name) for name in ("BackingChannelReady", "Addressable")}
-    set_backing(hub, template.kind, channel_part(channel.metadata.annotations))
+    if template.kafka is not None:
+        set_kafka_template(world, hub, channel_topic(world, backing, template.kafka), condition="BackingChannelReady")
+    else:
+        set_backing(hub, template.kind, channel_part(channel.metadata.annotations))
     _enter(world, channel, hub)
     if not hub.blocked:
         world.hubs[backing] = hub
@@ -248,6 +323,8 @@ def resolve_dead_letters(world: World) -> None:
     for hub in unique_hubs(world):
         sink = hub.delivery.deadLetterSink if hub.delivery is not None else None
         if hub.blocked or hub.foreign:
+            continue
+        if sink is None and hub.condition_kind.startswith("Kafka"):
             continue
         if sink is None:
             hub.conditions["DeadLetterSinkResolved"] = true("DeadLetterSinkResolved", *NO_DEAD_LETTER)
@@ -265,14 +342,19 @@ def _resolve_dead_letter(world: World, hub: Hub, sink: Destination) -> bool:
     found = resolve(world, sink, hub.namespace)
     path = f"{hub.delivery_path}.deadLetterSink"
     if isinstance(found, Unresolved):
-        block(hub, "DeadLetterSinkResolved", "Unable to get the dead letter sink's URI", found.sentence)
+        block(hub, _sink_condition(hub), "Unable to get the dead letter sink's URI", found.sentence)
         world.report(hub.owner, found.message, path=path, hint=found.hint)
         return False
     if found.topic == hub.topic_key and hub.dead_letter is None:
         world.warn(hub.owner, "dead letters go back to where they failed", path=path)
     hub.dead_letter = found
-    hub.conditions["DeadLetterSinkResolved"] = true("DeadLetterSinkResolved")
+    hub.conditions[_sink_condition(hub)] = true(_sink_condition(hub))
     return True
+
+
+def _sink_condition(hub: Hub) -> str:
+    """Kafka's kinds have no condition of their own for it (§15)."""
+    return "ConfigParsed" if hub.condition_kind.startswith("Kafka") else "DeadLetterSinkResolved"
 
 
 def unique_hubs(world: World) -> list[Hub]:
@@ -285,7 +367,8 @@ def report_hubs(world: World) -> None:
     own: dict[str, list[Problem]] = {}
     for problem in world.problems:
         own.setdefault(problem.resource, []).append(problem)
-    for resource in (*world.of(Broker), *world.of(BackingChannel), *world.of(Channel)):
+    kafka = (*world.of(KafkaChannel), *world.of(KafkaSink))
+    for resource in (*world.of(Broker), *world.of(BackingChannel), *kafka, *world.of(Channel)):
         hub = world.hubs[resource.key]
         if hub.foreign:
             continue
@@ -303,7 +386,8 @@ def report_hubs(world: World) -> None:
             reason = ("ChannelFailure", hub.blocked)
             name = "BackingChannelReady"
             conditions[name] = false(name, *reason) if hub.blocked else true(name)
-        world.statuses[resource.key] = status_of(resource.key.kind, conditions, fields)
+        kind = hub.condition_kind if hub.owner is resource else resource.key.kind
+        world.statuses[resource.key] = status_of(kind, conditions, fields)
 
 
 def channel_reference(hub: Hub) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The core group: ConfigMap, Service, Namespace, as far as the mesh reads them. Pure."""
+"""The core group: ConfigMap, Secret, Service, Namespace, as far as the mesh reads them. Pure."""
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ class ConfigMap(Resource):
     """Keys that begin with `_` are examples and not read."""
 
     data: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Secret(Resource):
+    """Decoded. Never shown: neither here nor by the admin API."""
+
+    data: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ What Knative's webhooks refuse is an error; what its schemas keep without knowin
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -16,7 +17,7 @@ from pydantic_core import ErrorDetails
 
 from mesh.resources import annotations as ours
 from mesh.resources import eventing, flows, messaging, sources
-from mesh.resources.core import ConfigMap, Namespace, Service
+from mesh.resources.core import ConfigMap, Namespace, Secret, Service
 from mesh.resources.documents import Document, read_documents
 from mesh.resources.duck import Destination, Flaw, KReference, Spec, drop_nulls, unknown_fields
 from mesh.resources.kinds import SERVED, right_versions, split_version, why_unknown
@@ -389,6 +390,33 @@ def _config_map(head: _Head, found: _Found) -> Resource:
     return ConfigMap(**_parts(head, found), data={k: v for k, v in data.items() if not k.startswith("_")})
 
 
+def _secret(head: _Head, found: _Found) -> Resource:
+    value = head.document.value
+    _check_fields(value, (*_TOP[:3], "data", "stringData", "type", "immutable"), "", found)
+    data = {}
+    for name, text in _read_texts(value.get("data"), "data", found).items():
+        try:
+            raw = base64.b64decode("".join(text.split()), validate=True)
+        except ValueError:
+            found.add(f"data.{name}", "invalid value: no base64", "plain text stands under stringData")
+            continue
+        with suppress(UnicodeDecodeError):  # what is no text is nothing that the mesh reads
+            data[name] = raw.decode()
+    data |= _read_texts(value.get("stringData"), "stringData", found)
+    return Secret(**_parts(head, found), data=data)
+
+
+def _kafka_channel(head: _Head, found: _Found) -> Resource:
+    spec = _spec_of(messaging.KafkaChannelSpec, head, found)
+    if spec is not None and spec.subscribers:
+        found.add("spec.subscribers", "it is not read", "write a Subscription for each", warn=True)
+    return messaging.KafkaChannel(**_parts(head, found), spec=spec)
+
+
+def _kafka_sink(head: _Head, found: _Found) -> Resource:
+    return eventing.KafkaSink(**_parts(head, found), spec=_spec_of(eventing.KafkaSinkSpec, head, found))
+
+
 def _service(head: _Head, found: _Found) -> Resource:
     return Service(**_parts(head, found))
 
@@ -400,11 +428,14 @@ def _namespace(head: _Head, found: _Found) -> Resource:
 _READERS: dict[tuple[str, str], Callable[[_Head, _Found], Resource]] = {
     ("", "ConfigMap"): _config_map,
     ("", "Namespace"): _namespace,
+    ("", "Secret"): _secret,
     ("", "Service"): _service,
     (eventing.GROUP, "Broker"): _broker,
     (eventing.GROUP, "Trigger"): _trigger,
+    (eventing.GROUP, "KafkaSink"): _kafka_sink,
     (messaging.GROUP, "Channel"): _channel,
     (messaging.GROUP, "InMemoryChannel"): _backing,
+    (messaging.GROUP, "KafkaChannel"): _kafka_channel,
     (messaging.GROUP, "Subscription"): _subscription,
     (messaging.KNIT_GROUP, "LogChannel"): _backing,
     (flows.GROUP, "Sequence"): _sequence,

@@ -7,11 +7,14 @@ from mesh.resources.problem import did_you_mean
 SERVED: dict[tuple[str, str], tuple[str, ...]] = {
     ("", "ConfigMap"): ("v1",),
     ("", "Namespace"): ("v1",),
+    ("", "Secret"): ("v1",),
     ("", "Service"): ("v1",),
     ("eventing.knative.dev", "Broker"): ("v1",),
     ("eventing.knative.dev", "Trigger"): ("v1",),
+    ("eventing.knative.dev", "KafkaSink"): ("v1alpha1",),
     ("messaging.knative.dev", "Channel"): ("v1",),
     ("messaging.knative.dev", "InMemoryChannel"): ("v1",),
+    ("messaging.knative.dev", "KafkaChannel"): ("v1", "v1beta1"),
     ("messaging.knative.dev", "Subscription"): ("v1",),
     ("messaging.knit.dev", "LogChannel"): ("v1alpha1",),
     ("flows.knative.dev", "Sequence"): ("v1",),
@@ -26,9 +29,7 @@ LATER = frozenset(
         ("eventing.knative.dev", "EventPolicy"),
         ("eventing.knative.dev", "EventTransform"),
         ("eventing.knative.dev", "RequestReply"),
-        ("eventing.knative.dev", "KafkaSink"),
         ("eventing.knative.dev", "RabbitmqBrokerConfig"),
-        ("messaging.knative.dev", "KafkaChannel"),
         ("messaging.knative.dev", "NatsJetStreamChannel"),
         ("messaging.cloud.google.com", "Channel"),
         ("sources.knative.dev", "ApiServerSource"),
@@ -53,8 +54,16 @@ LATER = frozenset(
 )
 """Knative's kinds that come with another version."""
 
-ADDRESSABLE = frozenset({"Broker", "Channel", "InMemoryChannel", "LogChannel", "Sequence", "Parallel"})
-CHANNELS = frozenset({("messaging.knative.dev", "InMemoryChannel"), ("messaging.knit.dev", "LogChannel")})
+ADDRESSABLE = frozenset(
+    {"Broker", "Channel", "InMemoryChannel", "KafkaChannel", "KafkaSink", "LogChannel", "Sequence", "Parallel"}
+)
+CHANNELS = frozenset(
+    {
+        ("messaging.knative.dev", "InMemoryChannel"),
+        ("messaging.knative.dev", "KafkaChannel"),
+        ("messaging.knit.dev", "LogChannel"),
+    }
+)
 """Channels that hold events: what a template may name."""
 NOT_SERVED = "not served yet by this version"
 
