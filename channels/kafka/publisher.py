@@ -127,21 +127,22 @@ class Publisher:
     async def _store(self, taken: list[_Waiting], gate: asyncio.Event) -> None:
         # While the cluster is gone the oldest publisher's limit bounds a try, and a failed try shortens the next one.
         until = min(taken[0].until, self._loop.time() + 0.5) if self._failing else taken[0].until
-        why = ""
+        why = "the channel is being stopped"
         try:
             async with asyncio.timeout_at(until):
                 if not gate.is_set():
                     await gate.wait()
                 await self._send(self._batches(taken))
+            why = self._failing = ""
         except TimeoutError:
-            why = self._failing or f"topic {self._topic}: no answer within {self._limit_s:g} s"
+            why = self._failing = self._failing or f"topic {self._topic}: no answer within {self._limit_s:g} s"
             self._producer = None
         except NotConnectedError as exc:
-            why = str(exc)
-        self._failing = why
-        for each in taken:
-            self._bytes -= each.size
-            each.done(each.refusal or (Refusal("unavailable", why) if why and not each.is_over else None))
+            why = self._failing = str(exc)
+        finally:
+            for each in taken:
+                self._bytes -= each.size
+                each.done(each.refusal or (Refusal("unavailable", why) if why and not each.is_over else None))
 
     def _batches(self, taken: list[_Waiting]) -> list[_Batch]:
         partitions = self._wire.partitions(self._topic)
