@@ -216,13 +216,12 @@ kind: KafkaSink
 metadata: {{name: k{name}}}
 spec: {{topic: "out-{name}", bootstrapServers: ["{kafka.bootstrap}"], numPartitions: 1, replicationFactor: 1, contentMode: structured}}
 """
-    with Recorder() as sink:
-        with Mesh(world(kafka, name) + text.replace("PORT", str(sink.port))) as mesh:
-            assert mesh.send(path=f"/default/c{name}-kn-channel", event_id="c") == 202
-            sink.wait("/a", 1)
-            assert mesh.send(path=f"/default/k{name}", event_id="k") == 202
-            assert mesh.condition("KafkaChannel", f"c{name}")["status"] == "True"
-            assert mesh.condition("KafkaSink", f"k{name}")["status"] == "True"
+    with Recorder() as sink, Mesh(world(kafka, name) + text.replace("PORT", str(sink.port))) as mesh:
+        assert mesh.send(path=f"/default/c{name}-kn-channel", event_id="c") == 202
+        sink.wait("/a", 1)
+        assert mesh.send(path=f"/default/k{name}", event_id="k") == 202
+        assert mesh.condition("KafkaChannel", f"c{name}")["status"] == "True"
+        assert mesh.condition("KafkaSink", f"k{name}")["status"] == "True"
     (record,) = asyncio.run(records(kafka, f"knative-messaging-kafka.default.c{name}"))
     assert ("ce_id", b"c") in record.headers
     (record,) = asyncio.run(records(kafka, f"out-{name}"))
@@ -333,13 +332,12 @@ def test_a_record_that_is_no_event_is_passed_over(kafka: Kafka, name: str) -> No
             await producer.send_and_wait(f"knative-broker-default-{name}", b"rubbish", partition=number)
         await producer.stop()
 
-    with Recorder() as sink:
-        with Mesh(world(kafka, name) + trigger(name, sink, "a")) as mesh:
-            assert mesh.send(path=path(name), event_id="1") == 202
-            asyncio.run(spoil())
-            assert mesh.send(path=path(name), event_id="2") == 202
-            mesh.wait_for(lambda: {"1", "2"} == {seen.id for seen in sink.seen})
-            mesh.wait_for(lambda: "kafka record is no event" in mesh.output.read_text())
+    with Recorder() as sink, Mesh(world(kafka, name) + trigger(name, sink, "a")) as mesh:
+        assert mesh.send(path=path(name), event_id="1") == 202
+        asyncio.run(spoil())
+        assert mesh.send(path=path(name), event_id="2") == 202
+        mesh.wait_for(lambda: {"1", "2"} == {seen.id for seen in sink.seen})
+        mesh.wait_for(lambda: "kafka record is no event" in mesh.output.read_text())
 
 
 def test_a_worker_that_is_killed_alone_loses_nothing(kafka: Kafka, name: str) -> None:
