@@ -173,6 +173,9 @@ class Channel(Protocol):
 
     def states(self) -> list[SubscriptionState]: ...
 
+    def troubles(self) -> Mapping[str, str]:
+        """What keeps a topic or subscription from working now, by its key: a sentence for its condition."""
+
     def dead_letters(self) -> Iterable[DeadLetter]: ...
 
     async def drain(self) -> None:

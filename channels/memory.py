@@ -333,6 +333,10 @@ class MemoryChannel:
     def states(self) -> list[SubscriptionState]:
         return [each.state() for topic in self._topics.values() for each in topic.subscriptions.values()]
 
+    def troubles(self) -> Mapping[str, str]:
+        """None: nothing can be away."""
+        return {}
+
     def dead_letters(self) -> Iterable[DeadLetter]:
         """None are kept: a burial is told to the publisher (synchronous) or counted."""
         return ()

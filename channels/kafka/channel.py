@@ -30,6 +30,7 @@ from mesh.settings import KafkaSettings
 
 _RESTART_S = 1.0
 _DELETE_S = 10.0
+_NOT_BEGUN = "its first position is not stored in Kafka yet"
 
 
 class KafkaChannel:
@@ -180,6 +181,9 @@ class KafkaChannel:
         found = {topic.key: topic.trouble for topic in self._topics.values() if topic.trouble}
         for topic in self._topics.values():
             found |= {group.key: group.taken for group in topic.groups.values() if group.taken}
+            found |= {
+                group.key: _NOT_BEGUN for group in topic.groups.values() if not group.is_begun and not group.taken
+            }
         return found
 
     def dead_letters(self) -> Iterable[DeadLetter]:

@@ -325,6 +325,10 @@ class LogChannel:
         with partition.store.reading() as view:
             return _oldest_on_disk(view.events(min(seqs, default=position.frontier)), position.id)
 
+    def troubles(self) -> Mapping[str, str]:
+        """None of its own: what a disk refuses is told to publishers and in the log."""
+        return {}
+
     def dead_letters(self) -> Iterator[DeadLetter]:
         """Newest first. Reads as it goes: what is removed or added meanwhile may or may not be seen."""
         for partition in self._partitions:

@@ -10,6 +10,7 @@ from typing import Any
 
 from channels.api import DeadLetter
 from mesh import __version__
+from mesh.app.health import with_troubles
 from mesh.app.mesh import Mesh
 from mesh.console.app import ConsoleServer, Readiness
 from mesh.console.display import event_text
@@ -56,7 +57,7 @@ class Admin:
         if snapshot is not None:
             detail["plan"] = {"valid": snapshot.is_valid, "topics": len(snapshot.plan.topics)}
             detail["bad_files"] = dict(snapshot.bad_files)
-            detail["not_ready"] = _not_ready(snapshot.resources)
+            detail["not_ready"] = _not_ready(with_troubles(snapshot.resources, mesh.troubles.values()))
         ready = mesh.is_started and not mesh.is_draining and any(w.ready.is_set() for w in mesh.pool.workers)
         return Readiness(ready, detail)
 
@@ -79,7 +80,7 @@ class Admin:
         snapshot = self._mesh.snapshot
         if snapshot is None:
             raise NotConnectedError("the resources are being loaded")
-        return snapshot.resources
+        return with_troubles(snapshot.resources, self._mesh.troubles.values())
 
     async def story(self, event_id: str, *, source: str) -> Mapping[str, Any]:
         told = await self._mesh.pool.ask("story", event_id=event_id, source=source)

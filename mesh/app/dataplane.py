@@ -82,6 +82,7 @@ class DataPlane:
         self._seen_ns = clock.now_ns()
         self._draining = False
         self._listening = False
+        self._troubles: dict[str, str] = {}
 
     async def start(self, plan: Plan, known: frozenset[str]) -> None:
         """Open the stores, take the plan, then listen. Raises StoreError, OSError."""
@@ -277,7 +278,17 @@ class DataPlane:
     def _explain(self, topic: str, attributes: Mapping[str, str]) -> Mapping[str, str]:
         return {key: compiled.explain(attributes) for key, compiled in self._filters.get(topic, ())}
 
+    def _tell_troubles(self) -> None:
+        """What is wrong with a backend, when it changes."""
+        troubles: dict[str, str] = {}
+        for channel in self._channels.values():
+            troubles |= channel.troubles()
+        if troubles != self._troubles:
+            self._troubles = troubles
+            self._pipe.send({"op": "troubles", "troubles": troubles})
+
     def _live(self) -> None:
+        self._tell_troubles()
         now = self._clock.now_ns()
         self._signals.flush()
         lines = self._signals.story.since(self._seen_ns, _LIVE_LINES)

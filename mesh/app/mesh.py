@@ -90,6 +90,7 @@ class Mesh:
         self.pool = WorkerPool(
             DATAPLANE, count, clock=self.clock, greet=self._greet, on_message=self._heard, on_death=self._died
         )
+        self.troubles: dict[int, Mapping[str, str]] = {}
         self._version = 0
         self._applied: dict[int, int] = {}
         self._changed = asyncio.Event()
@@ -255,6 +256,8 @@ class Mesh:
                 self._worker_failed(worker, message["why"])
             case "live":
                 self.screen.live(message["lines"], more=message["more"])
+            case "troubles":
+                self.troubles[worker.index] = message["troubles"]
             case "log":
                 self.screen.log(message["level"], message["what"], {"worker": worker.index, **message["fields"]})
             case _:
@@ -269,6 +272,7 @@ class Mesh:
 
     def _died(self, worker: Worker, code: int) -> None:
         self.totals.died(worker.index)
+        self.troubles.pop(worker.index, None)
         if not self._draining:
             self.screen.log(
                 "error", "worker_died", {"worker": worker.index, "exit_code": code, "restarts": worker.restarts}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.structs import TopicPartition
 
 from tests.servers.kafka import PASSWORD, USER, Kafka
 from tests.support.mesh import Mesh, binary
@@ -301,9 +302,59 @@ def test_a_kafka_that_stops_answers_503_and_is_used_again_without_a_restart(kafk
             status, headers, body = mesh.post(path(name), binary(event_id="refused"))
             assert (status, headers["retry-after"]) == (503, "1")
             assert b"afka" in body
+            assert mesh.wait_for(lambda: mesh.condition("Broker", name)["status"] == "False")
+            assert mesh.condition("Broker", name, "TopicReady")["reason"] == "BackendNotReady"
             kafka.start(1)
             mesh.wait_for(lambda: mesh.send(path=path(name), event_id="after") == 202, limit_s=30)
             mesh.wait_for(lambda: "after" in {seen.id for seen in sink.seen}, limit_s=30)
+            mesh.wait_for(lambda: mesh.condition("Broker", name)["status"] == "True")
+
+
+def test_a_trigger_whose_group_somebody_else_is_a_member_of_says_so_and_stays_away(kafka: Kafka, name: str) -> None:
+    group = f"knative-trigger-default-{name}-a"
+
+    async def occupied(mesh: Mesh) -> None:
+        other = AIOKafkaConsumer(f"knative-broker-default-{name}", bootstrap_servers=kafka.bootstrap, group_id=group)
+        await other.start()
+        (mesh.dir / "trigger.yaml").write_text(text)
+        await asyncio.to_thread(mesh.wait_for, lambda: ready().get("status") == "False")
+        assert "UnknownMemberId" in ready()["message"]
+        await other.stop()
+
+    with Recorder() as sink, Mesh(world(kafka, name)) as mesh:
+
+        def ready() -> dict[str, Any]:
+            return mesh.condition("Trigger", f"{name}-a")
+
+        text = trigger(name, sink, "a")
+        assert mesh.send(path=path(name), event_id="0") == 202
+        asyncio.run(occupied(mesh))
+        mesh.wait_for(lambda: ready()["status"] == "True", limit_s=15)
+        assert mesh.send(path=path(name), event_id="1") == 202
+        assert sink.wait("/a")[0].id == "1"
+
+
+def test_a_position_that_an_operator_moves_is_heeded(kafka: Kafka, name: str) -> None:
+    async def rewind() -> None:
+        other = AIOKafkaConsumer(
+            bootstrap_servers=kafka.bootstrap, group_id=f"knative-trigger-default-{name}-a", enable_auto_commit=False
+        )
+        await other.start()
+        part = TopicPartition(f"knative-broker-default-{name}", 0)
+        other.assign([part])
+        await other.commit({part: 2})
+        await other.stop()
+
+    with Recorder() as sink, Mesh(world(kafka, name, partitions=1) + trigger(name, sink, "a")) as mesh:
+        for number in range(5):
+            assert mesh.send(path=path(name), event_id=str(number)) == 202
+        sink.wait("/a", 5)
+        mesh.wait_for(lambda: mesh.condition("Trigger", f"{name}-a")["status"] == "True")
+        asyncio.run(asyncio.sleep(0.3))  # ours is stored by then
+        asyncio.run(rewind())
+        assert mesh.send(path=path(name), event_id="5") == 202
+        mesh.wait_for(lambda: Counter(seen.id for seen in sink.seen)["4"] == 2)
+        assert Counter(seen.id for seen in sink.seen) == Counter({"0": 1, "1": 1, "2": 2, "3": 2, "4": 2, "5": 2})
 
 
 def test_a_frozen_kafka_answers_503_within_the_limit(kafka: Kafka, name: str) -> None:
