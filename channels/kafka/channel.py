@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 
 from channels.api import (
@@ -62,6 +63,8 @@ class KafkaChannel:
 
     async def start(self) -> None:
         """Connections are made with the topics; a cluster that is gone keeps nobody from starting."""
+        # What it has to say is in our own words in `troubles` and the log, once and not at each try.
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
     # Topics.
 

@@ -7,7 +7,7 @@ its send_batch() never gives a batch up while a broker is down, and a publisher 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aiokafka.partitioner import murmur2
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
@@ -82,17 +82,22 @@ class _Batch:
 
 
 class Publisher:
-    """Of one topic. structured: the records are written in structured mode (KafkaSink)."""
+    """Of one topic. structured: the records are written in structured mode (KafkaSink).
+
+    report: told what failed after each batch, or "".
+    """
 
     def __init__(
-        self, wire: Wire, topic: str, *, clock: Clock, limit_s: float, max_bytes: int, structured: bool = False
-    ) -> None:
+        self, wire: Wire, topic: str, *, clock: Clock, limit_s: float, max_bytes: int, structured: bool,
+        report: Callable[[str], None],
+    ) -> None:  # fmt: skip
         self._wire = wire
         self._topic = topic
         self._clock = clock
         self._limit_s = limit_s
         self._max_bytes = max_bytes
         self._structured = structured
+        self._report = report
         self._loop = asyncio.get_running_loop()
         self._gathering: list[_Waiting] = []
         self._bytes = 0
@@ -140,6 +145,7 @@ class Publisher:
         except NotConnectedError as exc:
             why = self._failing = str(exc)
         finally:
+            self._report(self._failing)
             for each in taken:
                 self._bytes -= each.size
                 each.done(each.refusal or (Refusal("unavailable", why) if why and not each.is_over else None))

@@ -36,6 +36,9 @@ class Host(Protocol):
     def reset(self, partition: int, offset: int, *, why: str) -> None:
         """What was known of the partition does not hold any more: everybody goes on at this offset."""
 
+    def well(self) -> None:
+        """A fetch was answered."""
+
     def unreadable(self, partition: int, offset: int, why: str) -> None: ...
     def moved(self, partition: int) -> None:
         """The partition's reading went on: positions may be stored, little by little."""
@@ -115,6 +118,7 @@ class Reader:
             if each.code:
                 await self._refused(part, each)
                 continue
+            self._host.well()
             part.end = each.end
             if each.data:
                 records, part.fetch_from = each.records()

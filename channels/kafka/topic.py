@@ -70,7 +70,7 @@ class Topic:
         self._bad_records = 0
         self.publisher = Publisher(
             wire, name, clock=clock, limit_s=settings.publish_timeout_s, max_bytes=settings.max_bytes,
-            structured=bool(spec.options.get("structured")),
+            structured=bool(spec.options.get("structured")), report=self._tell,
         )  # fmt: skip
         self.reader = Reader(wire, name, self, report=self._tell)
         self.committer = Committer(
@@ -112,13 +112,19 @@ class Topic:
         await self.wire.refresh()
         if not self.wire.partitions(self.name):
             raise NotConnectedError(f"topic {self.name} is not there")
-        self.trouble = ""
+        self.well()
 
     def _tell(self, why: str) -> None:
-        self.publisher.failing(why)
-        if why != self.trouble:
-            self.trouble = why
+        """Something failed, and is tried again; "": something went well. Logged once, until it goes well again."""
+        if why and not self.trouble:
             self._on_trouble("kafka not reached", {"topic": self.name, "why": why})
+        self.trouble = why
+        if why:
+            self.publisher.failing(why)
+
+    def well(self) -> None:
+        if self.trouble:
+            self._tell("")
 
     def _check_gate(self) -> None:
         """Events are taken once each subscription made before them has its first position."""
@@ -297,7 +303,7 @@ class Topic:
             ]
             if found:
                 self._place(number, found)
-        self.trouble = ""
+        self.well()
         self.reader.wake()
         for group in self.groups.values():
             group.pump()
