@@ -120,7 +120,7 @@ def subscription_group(channel: str, namespace: str, uid: str) -> str:
 
 
 def _named(world: World, template: str, key: Key, uid: str) -> str:
-    text = (world.settings(FEATURES) or {}).get(template) or _TEMPLATES[template]
+    text = (world.settings(FEATURES) or {}).get(template, "").strip() or _TEMPLATES[template]
     values = {"Namespace": key.namespace, "Name": key.name, "UID": uid or key.name}
     return _FIELD.sub(lambda found: values.get(found[1], found[0]), text)
 

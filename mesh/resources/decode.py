@@ -414,7 +414,8 @@ def _kafka_channel(head: _Head, found: _Found) -> Resource:
 
 
 def _kafka_sink(head: _Head, found: _Found) -> Resource:
-    return eventing.KafkaSink(**_parts(head, found), spec=_spec_of(eventing.KafkaSinkSpec, head, found))
+    spec = _spec_of(eventing.KafkaSinkSpec, head, found)
+    return eventing.KafkaSink(**_parts(head, found), spec=spec)
 
 
 def _service(head: _Head, found: _Found) -> Resource:
