@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from channels.kafka.cursor import Cursor, Group
+from channels.kafka.cursor import Cursor, Group, Part
 from channels.kafka.wire import RefusedError, TakenError, Wire
 from mesh.errors import NotConnectedError
 
@@ -42,7 +42,7 @@ class Committer:
         self._report = report
         self._loop = asyncio.get_running_loop()
         self._dirty: dict[Cursor, None] = {}
-        self._lazy: dict[Cursor, None] = {}
+        self._lazy: dict[Part, None] = {}
         self._lazy_timer: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
         self._urgent = asyncio.Event()
@@ -54,21 +54,26 @@ class Committer:
         if urgent:
             self._urgent.set()
 
-    def add_lazily(self, cursor: Cursor) -> None:
-        self._lazy[cursor] = None
+    def add_lazily(self, part: Part) -> None:
+        """Reading went on there, for everybody who is near the head."""
+        self._lazy[part] = None
         if self._lazy_timer is None:
             self._lazy_timer = self._loop.call_later(_LAZY_S, self._ripe)
 
     def _ripe(self) -> None:
         self._lazy_timer = None
-        self._dirty |= self._lazy
-        self._lazy.clear()
+        self._take_lazy()
         self._wake.set()
+
+    def _take_lazy(self) -> None:
+        for part in self._lazy:
+            self._dirty |= dict.fromkeys(part.cursors.values())
+        self._lazy.clear()
 
     def close(self) -> None:
         if self._lazy_timer is not None:
             self._lazy_timer.cancel()
-        self._dirty |= self._lazy
+        self._take_lazy()
 
     @property
     def is_idle(self) -> bool:

@@ -20,6 +20,8 @@ READ_AHEAD = 500
 READ_AHEAD_BYTES = 8 * 1024**2
 HELD_BYTES = 32 * 1024**2
 """What waits for a retry in one partition; above this nothing new is begun there."""
+_TURN = 16
+"""Records handed out of one partition before the others get their turn."""
 
 
 class Host(Protocol):
@@ -105,10 +107,14 @@ class Group:
             while found:
                 found = False
                 for cursor in list(self.cursors.values()):
-                    if self.in_flight >= self.limit or not self.host.is_handing:
-                        return
-                    delivery = cursor.next()
-                    if delivery is not None:
+                    if not (cursor.pending or cursor.ready):
+                        continue
+                    for _ in range(_TURN):
+                        if self.in_flight >= self.limit or not self.host.is_handing:
+                            return
+                        delivery = cursor.next()
+                        if delivery is None:
+                            break
                         found = True
                         self.in_flight += 1
                         self.deliver(delivery)

@@ -364,8 +364,8 @@ class Topic:
 
     def moved(self, partition: int) -> None:
         part = self.parts.get(partition)
-        for cursor in part.cursors.values() if part is not None else ():
-            self.committer.add_lazily(cursor)
+        if part is not None:
+            self.committer.add_lazily(part)
 
     def has_room(self) -> None:
         self.reader.wake()
