@@ -22,7 +22,9 @@ def test_the_example_passes_the_suite(tmp_path: Path) -> None:
     (package / "__init__.py").touch()
     (package / "channel.py").write_text(BLOCKS[0])
     (tmp_path / "test_mine.py").write_text(BLOCKS[1])
-    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n")
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
+    )
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"],
         cwd=tmp_path, env={"PYTHONPATH": f"{ROOT}:{tmp_path}", "PATH": ""}, capture_output=True, text=True, timeout=100,

@@ -28,6 +28,7 @@ LARGE = {
 NO_NAMES = {"utils", "util", "helpers", "common", "misc"}
 HEAVY = ("pydantic", "yaml", "aiohttp", "rich", "click", "lark", "structlog", "prometheus_client", "watchfiles")
 PUBLIC = {
+    "channels.kafka": {"KafkaChannel"},
     "channels.log": {"LogChannel"},
     "mesh.filters.cesql": {"Expression", "ParseError", "Problem", "compile_expression"},
 }
