@@ -6,12 +6,17 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from channels.api import Channel, Delivery, Refusal, SubscriptionSpec, TopicSpec
 from channels.registry import Site
 from mesh.events.event import Event, encode_block
 from mesh.filters.dialects import Exact, FilterNode
 from mesh.runtime.clock import SystemClock
 from mesh.settings import Settings
+
+# The suite is no test module of whoever imports it: pytest has to be told to explain its assertions.
+pytest.register_assert_rewrite("channels.contract.suite")
 
 TOPIC = "broker/default/orders"
 LIMIT_S = 10.0

@@ -16,7 +16,7 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.sentinel import Sentinel
 from redis.exceptions import RedisError
 
-from mesh.resources.redis import RedisAddress, parse_address
+from mesh.resources.redis_address import RedisAddress, parse_address
 
 
 @dataclass(frozen=True, slots=True)

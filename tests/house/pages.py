@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-LANGUAGES = ("console", "yaml", "text")
-"""console: `$ ` begins a command, what follows is what it shows. yaml: resources. text: looked at by nobody."""
+LANGUAGES = ("console", "yaml", "text", "python", "toml")
+"""console: `$ ` begins a command, what follows is what it shows. yaml: resources. text, python, toml: looked at by nobody."""
 ANYTHING = "…"
 """In what a command shows: any text; alone on a line, any number of lines."""
 

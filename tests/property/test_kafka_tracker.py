@@ -29,7 +29,7 @@ def test_what_is_written_is_read_again(position: int, steps: dict[int, Open], re
     assert decode(position, text) == saved
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**40), st.integers(2000, 6000), st.integers(1, 40))
 def test_what_does_not_fit_is_left_out_from_the_end(position: int, count: int, spread: int) -> None:
     found = {
