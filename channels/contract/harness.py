@@ -15,7 +15,7 @@ from mesh.filters.dialects import Exact, FilterNode
 from mesh.runtime.clock import SystemClock
 from mesh.settings import Settings
 
-# The suite is no test module of whoever imports it: pytest has to be told to explain its assertions.
+# The assertions of the suite are rewritten when it is imported, which is after this.
 pytest.register_assert_rewrite("channels.contract.suite")
 
 TOPIC = "broker/default/orders"

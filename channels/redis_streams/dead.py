@@ -6,14 +6,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
-
-from redis import Redis
-from redis.exceptions import RedisError
+from typing import TYPE_CHECKING, Any, cast
 
 from channels.api import DeadLetter
 from channels.redis_streams.keys import Names, order, read_dead
 from channels.redis_streams.lane import Lane
+from mesh.errors import NotConnectedError
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 _PAGE = 64
 _LIMIT_S = 1.0
@@ -22,6 +23,10 @@ _Page = list[tuple[bytes, dict[bytes, bytes]]]
 
 @contextmanager
 def _client(lane: Lane) -> Iterator[Redis]:
+    """Raises NotConnectedError when Redis does not answer what is asked within."""
+    from redis import Redis  # noqa: PLC0415  # a worker that is never asked for dead letters needs none of it
+    from redis.exceptions import RedisError  # noqa: PLC0415
+
     access, (host, port) = lane.access, lane.peer
     address = access.address
     options: dict[str, Any] = {}
@@ -39,6 +44,8 @@ def _client(lane: Lane) -> Iterator[Redis]:
         )  # fmt: skip
         try:
             yield client
+        except RedisError as exc:
+            raise NotConnectedError(str(exc)) from exc
         finally:
             client.close()
 
@@ -55,7 +62,7 @@ def dead_letters(lane: Lane, topic: str) -> Iterator[DeadLetter]:
                     if letter is not None:
                         yield letter
                 before = f"({page[-1][0].decode()}"
-    except RedisError:
+    except NotConnectedError:
         return
 
 
@@ -73,5 +80,5 @@ def remove(lane: Lane, name: str, entry: str) -> bool:
     try:
         with _client(lane) as client:
             return bool(client.xdel(name, entry))
-    except RedisError:
+    except NotConnectedError:
         return False

@@ -11,11 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from redis.asyncio import RedisCluster
-from redis.asyncio.cluster import ClusterNode
-from redis.asyncio.sentinel import Sentinel
-from redis.exceptions import RedisError
-
 from mesh.resources.redis_address import RedisAddress, parse_address
 
 
@@ -66,6 +61,8 @@ async def locate(access: Access, key: str, *, timeout_s: float) -> tuple[str, in
     address = access.address
     if address.mode == "single":
         return address.hosts[0]
+    from redis.exceptions import RedisError  # noqa: PLC0415  # a worker that only knows one server needs none of it
+
     try:
         if address.mode == "sentinel":
             return await _master(address, timeout_s)
@@ -75,6 +72,8 @@ async def locate(access: Access, key: str, *, timeout_s: float) -> tuple[str, in
 
 
 async def _master(address: RedisAddress, timeout_s: float) -> tuple[str, int]:
+    from redis.asyncio.sentinel import Sentinel  # noqa: PLC0415  # as above
+
     sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py has no annotation there
         address.hosts, socket_timeout=timeout_s, socket_connect_timeout=timeout_s
     )
@@ -87,6 +86,9 @@ async def _master(address: RedisAddress, timeout_s: float) -> tuple[str, int]:
 
 
 async def _node(access: Access, key: str, timeout_s: float) -> tuple[str, int]:
+    from redis.asyncio import RedisCluster  # noqa: PLC0415  # as above
+    from redis.asyncio.cluster import ClusterNode  # noqa: PLC0415
+
     address = access.address
     nodes = [ClusterNode(host, port) for host, port in address.hosts]
     cluster = RedisCluster(

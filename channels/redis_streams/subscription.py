@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Protocol
 
 from channels.api import Burial, Deliver, SubscriptionSpec, SubscriptionState
+from channels.redis_streams.delivery import Box, RedisDelivery, Waiting
 from channels.redis_streams.keys import (
     Row,
     StreamCommands,
@@ -53,59 +53,6 @@ class Home(Protocol):
         """Its stream or group is gone: make it again."""
 
 
-class RedisDelivery:
-    """See `channels.api.Delivery`."""
-
-    __slots__ = (
-        "arrived_ns", "attempt", "entry", "event", "has_row", "interrupted", "is_over", "note", "owner", "subscription",
-    )  # fmt: skip
-
-    def __init__(self, owner: Subscription, entry: bytes, event: Event, arrived_ns: int) -> None:
-        self.owner = owner
-        self.entry = entry
-        self.event = event
-        self.subscription = owner.key
-        self.arrived_ns = arrived_ns
-        self.attempt = 1
-        self.note = b""
-        self.interrupted = False
-        self.has_row = False
-        self.is_over = False
-
-    def settle(self) -> None:
-        if not self.is_over:
-            self.is_over = True
-            self.owner.settled(self)
-
-    def retry(self, *, delay_s: float, note: bytes = b"", counts: bool = True) -> None:
-        if not self.is_over:
-            self.is_over = True
-            self.owner.retried(self, delay_s=delay_s, note=note, counts=counts)
-
-    def bury(self, burial: Burial) -> None:
-        if not self.is_over:
-            self.is_over = True
-            self.owner.buried(self, burial)
-
-
-@dataclass(slots=True)
-class Waiting:
-    """An entry that waits for its next attempt. interrupted: the last one was under way when its process died."""
-
-    row: Row
-    interrupted: bool = False
-
-
-@dataclass(slots=True)
-class _Box:
-    """What is to be said to Redis with the next batch."""
-
-    settled: list[bytes] = field(default_factory=list)
-    without_row: list[bytes] = field(default_factory=list)
-    rows: dict[bytes, Row] = field(default_factory=dict)
-    burials: list[tuple[RedisDelivery, Burial]] = field(default_factory=list)
-
-
 class Subscription:
     """One reader, in one process. `owned`: it may read; False where only one process may, and that is another."""
 
@@ -134,7 +81,7 @@ class Subscription:
         self._ready: list[tuple[tuple[int, int], bytes]] = []
         self._due: list[tuple[float, bytes]] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._box = _Box()
+        self._box = Box()
         self._asked = 0
         self._dry = False
         self._stalled = False
@@ -161,7 +108,7 @@ class Subscription:
         """Nothing of it is said any more, whatever is still out."""
         self.stop()
         self._forgotten = True
-        self._box = _Box()
+        self._box = Box()
         self.flying.clear()
         self.waiting.clear()
         if self._timer is not None:
@@ -271,13 +218,13 @@ class Subscription:
             return
         box = self._box
         if box.settled or box.rows or box.without_row or box.burials:
-            self._box = _Box()
+            self._box = Box()
             self._say(box)
         if self.recovered and not self._stalled:
             self._hand_again()
             self._read()
 
-    def _say(self, box: _Box) -> None:
+    def _say(self, box: Box) -> None:
         lane = self.home.lane
         parts, count = [], 0
         if box.settled:
@@ -316,7 +263,7 @@ class Subscription:
 
         self.home.lane.submit(b"".join(packed), 6, answered, again)
 
-    def _said(self, box: _Box, replies: Sequence[Reply]) -> None:
+    def _said(self, box: Box, replies: Sequence[Reply]) -> None:
         for reply in replies:
             if is_error(reply):
                 self._unsay(box)
@@ -326,7 +273,7 @@ class Subscription:
             self.unsaid.difference_update(box.settled)
             self.length -= replies[1]
 
-    def _unsay(self, box: _Box) -> None:
+    def _unsay(self, box: Box) -> None:
         """It was lost, or refused: it is said again, all of it has the same effect twice."""
         ours = self._box
         ours.settled[:0] = box.settled

@@ -10,9 +10,10 @@ from functools import partial
 from channels.api import Deliver, Done, Refusal, SubscriptionSpec, SubscriptionState
 from channels.redis_streams.keys import Names, add_tail, order, pack, text
 from channels.redis_streams.lane import CommandError, Lane, Trouble
+from channels.redis_streams.publish import Publish
 from channels.redis_streams.subscription import Subscription
 from channels.redis_streams.takeover import RELEASE, hold, make_group, other_readers, recover, take_over
-from channels.redis_streams.wire import Reply, ReplyError, is_error
+from channels.redis_streams.wire import Reply, is_error
 from mesh.errors import NotConnectedError
 from mesh.events.event import Event
 from mesh.filters.index import MatchIndex
@@ -22,43 +23,6 @@ _DEAD_KEPT_S = 7 * 86_400
 """How long dead letters of a deleted topic can still be looked at with redis-cli."""
 _FORGOTTEN_MS = 86_400_000
 _HELD = "it is read in order, or with a limit that cannot be divided: one process reads it at a time"
-
-
-class _Publish:
-    """Events that are stored together. stored: for each XADD, the subscription it is for (None: to be kept) and the event."""
-
-    __slots__ = ("count", "done", "stored", "topic")
-
-    def __init__(self, topic: Topic, stored: list[tuple[Subscription | None, Event]], done: Done) -> None:
-        self.topic = topic
-        self.stored = stored
-        self.done = done
-        self.count = len(stored) + 2 if len(stored) > 1 else len(stored)
-
-    def take(self, replies: Sequence[Reply], at: int) -> None:
-        last = replies[at + self.count - 1] if self.count else None
-        entries = last if isinstance(last, list) else [last]
-        if type(last) is ReplyError or ReplyError in map(type, entries):
-            self._refused(replies[at : at + self.count], entries)
-            return
-        for (subscription, event), entry in zip(self.stored, entries, strict=False):
-            if subscription is not None:
-                subscription.added(entry, event)
-        topic = self.topic
-        if topic.lane.replicated:
-            self.done(None)
-        else:
-            wanted = topic.lane.access.wait_replicas
-            self.done(Refusal("unavailable", f"{topic.shown}: fewer than {wanted} replicas took it in time"))
-
-    def _refused(self, replies: Sequence[Reply], entries: Sequence[Reply]) -> None:
-        self.lost(str(next(reply for reply in (*replies, *entries) if type(reply) is ReplyError)))
-
-    def lost(self, why: str) -> None:
-        for subscription, _ in self.stored:
-            if subscription is not None:
-                subscription.adding -= 1
-        self.done(Refusal("unavailable", f"{self.topic.shown}: {why}"))
 
 
 class Topic:
@@ -241,7 +205,7 @@ class Topic:
         subscription = where[0]
         tail = add_tail(event, self.lane.clock.now_ns())
         subscription.adding += 1
-        op = _Publish(self, [(subscription, event)], done)
+        op = Publish(self.lane, [(subscription, event)], done)
         self.lane.store((subscription.commands.add, tail), len(tail), op)
         self._call_readers(where)
         return (subscription.key,)
@@ -274,7 +238,7 @@ class Topic:
         if not parts and lane.is_idle:
             done(None)
         else:
-            lane.store(parts, sum(map(len, parts)), _Publish(self, stored, done))
+            lane.store(parts, sum(map(len, parts)), Publish(lane, stored, done))
 
     def _call_readers(self, where: Sequence[Subscription]) -> None:
         """Those here read with the same batch, as far as they have room; for the others other processes are told."""

@@ -1,4 +1,4 @@
-"""Where a Redis is, as the text of `spec.address` says it. Pure, and light: workers read it too.
+"""Where a Redis is: the text of `spec.address`, taken apart. Pure, and light: workers read it too.
 
 `redis://` or `rediss://` (TLS) with user, password and database, as redis-cli takes it; `+sentinel` and `+cluster` behind the
 scheme name several hosts: `redis+sentinel://h1:26379,h2:26379/SERVICE/DB`, `rediss+cluster://h1:6379,h2:6379`.

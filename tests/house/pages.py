@@ -9,7 +9,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LANGUAGES = ("console", "yaml", "text", "python", "toml")
-"""console: `$ ` begins a command, what follows is what it shows. yaml: resources. text, python, toml: looked at by nobody."""
+"""console: `$ ` begins a command, what follows is what it shows. yaml: resources. text: looked at by nobody.
+python, toml: what `tests/contract/test_example.py` and `tests/integration/test_plugin_channel.py` make a package of."""
 ANYTHING = "…"
 """In what a command shows: any text; alone on a line, any number of lines."""
 
