@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from mesh.resources.redis_address import parse_address
 from mesh.resources.duck import Flaw, Spec
 from mesh.resources.duration import hint_for, parse_duration
 from mesh.resources.messaging import BackingChannel, BackingSpec
