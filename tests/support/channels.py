@@ -18,7 +18,7 @@ from channels.redis_streams import RedisChannel
 from mesh.filters.dialects import FilterNode
 from mesh.runtime.clock import SystemClock
 from mesh.settings import KafkaSettings, LogSettings, MemorySettings, RedisSettings
-from tests.servers.redis import shared_redis
+from tests.servers.redis import any_redis
 
 __all__ = ["LIMIT_S", "TOPIC", "Harness", "Reader", "Settling", "ShiftedClock", "event", "ids", "only"]
 
@@ -51,7 +51,7 @@ class Harness(contract.Harness):
         self.run = uuid4().hex[:8]
         """On a server that all tests share the names of topics and groups are this harness's own."""
         if backend == "redis":
-            server = shared_redis()
+            server = any_redis()
             server.flush()
             self.redis_settings = RedisSettings(address=server.address)
         self.adopt: list[Path] = []
