@@ -18,8 +18,6 @@ LARGE = {
     "channels/contract/suite.py": "every promise of one Protocol",
     "channels/log/channel.py": "one Protocol, one class; what could part (partition, feeder, sweeper, positions) has parted",
     "channels/log/partition.py": "the hot path of the log in one piece",
-    "channels/redis_streams/subscription.py": "one reader's state, whose parts would be scattered otherwise",
-    "channels/redis_streams/topic.py": "the hot path of a stream in one piece",
     "mesh/http/inbound.py": "one connection's state machine, whose states would be scattered otherwise",
     "mesh/plan/hubs.py": "one builder for each kind that holds or takes events",
     "mesh/resources/decode.py": "one reader for each kind",

@@ -159,7 +159,7 @@ async def test_a_store_in_use_is_refused_with_the_process(tmp_path: Path) -> Non
 
 async def test_a_first_start_that_was_cut_short_is_begun_again(tmp_path: Path) -> None:
     harness = Harness("log", tmp_path)
-    harness.folder.mkdir()
+    harness.folder.mkdir(exist_ok=True)
     (harness.folder / "data.mdb").write_bytes(b"\0" * 100)
     await harness.open()
     assert await harness.publish(event(1)) is None
