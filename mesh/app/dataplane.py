@@ -235,7 +235,6 @@ class DataPlane:
                     self._peers = message["peers"]
                     self.apply(message["plan"], message["known"])
                     await self.listen()
-                    self._tell_troubles()
                     self._pipe.send({"op": "applied", "version": message["version"]})
                 case "ask":
                     self._pipe.send({"op": "answer", "id": message["id"], "value": self._answer(message)})

@@ -199,7 +199,6 @@ def _free_ports(count: int) -> list[int]:
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(temporary)
         with Kafka(folder) as kafka:
