@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup run test check kill lock clean
+.PHONY: setup run test test-kafka check kill lock clean
 
 setup: $(VENV)/.ready
 
@@ -21,6 +21,10 @@ test: setup
 	$(BIN)/python -m tests.check
 
 check: test
+
+# What needs a real Kafka: fetched from Maven Central once, started and stopped by the tests.
+test-kafka: setup
+	TEST_KAFKA=1 $(BIN)/python -m pytest -q -k kafka tests/contract tests/integration
 
 # kill -9 the parent, a worker or all of them, 200 times under load, and write what became of every event.
 kill: setup

@@ -21,7 +21,7 @@ class Refusal:
 
     kind: `full` (a bound is reached: 429), `unavailable` (backend gone, disk full: 503), `failed` (synchronous channel:
         a subscriber failed for good: 500), `unknown` (no such topic: 404), `invalid` (this backend cannot take such an
-        event: 400).
+        event: 400), `too-large` (for this backend: 413).
     """
 
     kind: str
@@ -35,7 +35,11 @@ Done = Callable[[Refusal | None], None]
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """A topic as the plan wants it. `options`: `sync` (bool, memory), `retention_s` (float, log), …"""
+    """A topic as the plan wants it. `options`: `sync` (bool, memory), `retention_s` (float, log), …
+
+    kafka: `bootstrap`, `topic`, `partitions`, `replicas`, `config.NAME`, `external` (never made or deleted), `structured`,
+    and the Secret's keys as `auth.KEY`.
+    """
 
     key: str
     options: Mapping[str, str | float | bool] = field(default_factory=dict)
@@ -49,11 +53,14 @@ class SubscriptionSpec:
     filters: what it wants, all of them must pass; empty means everything.
     parallelism: deliveries handed out and not yet settled or given back, at most. 1 means in order: the next one is handed
         out only after the last was settled or buried, its retries included.
+    options go to the backend: `group` (str, kafka: the consumer group that keeps the position), `ordered` (bool, kafka: in
+        order within each partition).
     """
 
     key: str
     filters: tuple[FilterNode, ...] = ()
     parallelism: int = 100
+    options: Mapping[str, str | float | bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +82,8 @@ class Delivery(Protocol):
     event: Event
     subscription: str
     attempt: int
-    """The number of the attempt to make now; the first is 1. On a durable backend it is on disk before the delivery is
-    handed out, so it never goes back after a crash."""
+    """The number of the attempt to make now; the first is 1. A durable backend keeps it before a retry is handed out, so
+    that it never goes back; one that `counts_interrupted` keeps it before the first one too."""
     note: bytes
     """What the last `retry` left, b"" at first."""
     interrupted: bool
@@ -125,17 +132,22 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
+    """counts_interrupted: an attempt that a crash interrupted counts as one. matches_early: who wants an event is decided
+    when it is published, and not when it is read."""
+
     durable: bool
     keeps_attempts: bool
     keeps_dead_letters: bool
+    counts_interrupted: bool = True
+    matches_early: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class TopicHealth:
-    """How a topic stands with the server it is kept on.
+    """How a topic, or a subscription of it, stands with the server it is kept on.
 
     reason: a word in camel case; message: a sentence for people, which says how durable an answered event is. since_ns: when
-    that began.
+    that began, 0 where that is not known.
     """
 
     is_up: bool
@@ -179,7 +191,8 @@ class Channel(Protocol):
     def dead_letters(self) -> Iterable[DeadLetter]: ...
 
     def health(self) -> Mapping[str, TopicHealth]:
-        """By topic, where a server can be gone; becomes the condition BackendReady. Empty where there is none."""
+        """By key of the topic or subscription, where a server can be gone: laid over the conditions of its resource. What is
+        left out has nothing to say; empty where there is no server."""
 
     async def drain(self) -> None:
         """Hand out no more; return when all that is handed out has come back and is safe. The caller sets the limit."""

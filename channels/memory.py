@@ -339,6 +339,7 @@ class MemoryChannel:
         return ()
 
     def health(self) -> Mapping[str, TopicHealth]:
+        """None: nothing can be away."""
         return {}
 
     def remove_dead_letter(self, ref: str) -> bool:

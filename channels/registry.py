@@ -10,6 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from channels.api import Channel, TopicHealth, TopicSpec
+from channels.kafka import KafkaChannel
 from channels.log import LogChannel
 from channels.memory import MemoryChannel
 from channels.redis_streams import RedisChannel, RedisSinks
@@ -40,6 +41,10 @@ def _log(site: Site) -> Channel:
         site.path, settings=site.settings.log, clock=site.clock, share=site.share, adopt=site.adopt,
         on_trouble=site.on_trouble,
     )  # fmt: skip
+
+
+def _kafka(site: Site) -> Channel:
+    return KafkaChannel(site.settings.kafka, clock=site.clock, share=site.share, on_trouble=site.on_trouble)
 
 
 def _redis(site: Site) -> Channel:
@@ -75,6 +80,7 @@ PROBES: Mapping[str, Callable[[TopicSpec, Settings, Clock], Awaitable[TopicHealt
 BACKENDS: Mapping[str, Callable[[Site], Channel]] = {
     "memory": _memory,
     "log": _log,
+    "kafka": _kafka,
     "redis": _redis,
     "redis-sink": _redis_sink,
 }

@@ -40,13 +40,14 @@ class Scenario:
 
     name: str
     backend: str = ""
-    """`memory`, `log`, `redis`, or "" for nginx. A Redis runs beside the load; its CPU is shown apart."""
+    """`memory`, `log`, `redis`, `kafka`, or "" for nginx. A Redis runs beside the load; its CPU is shown apart."""
     triggers: int = 1
     matching: int = 1
     workers: int = 1
     size: int = 1024
     rate: float = 0.0
     pinned: bool = True
+    ordered: bool = False
 
 
 SCENARIOS = [
@@ -68,7 +69,12 @@ SPECIAL = [
     Scenario("memory-500", "memory", rate=500, pinned=False),
     Scenario("log-1-worker", "log", pinned=False),
     Scenario("log-2-workers", "log", workers=2, pinned=False),
+    Scenario("kafka", "kafka"),
+    Scenario("kafka-ordered", "kafka", ordered=True),
+    Scenario("kafka-100-triggers", "kafka", triggers=100),
+    Scenario("kafka-500", "kafka", rate=500, pinned=False),
 ]
+"""The Kafka ones need KAFKA_BOOTSTRAP (`python -m tests.servers.kafka` prints one); what the broker itself uses is not counted."""
 
 
 @dataclass
@@ -197,15 +203,39 @@ def server(scenario: Scenario, folder: Path) -> Iterator[tuple[str, list[int]]]:
         yield redis.address, [redis.pid]
 
 
-def resources(scenario: Scenario, sink_port: int, address: str = "") -> str:
+def kafka_broker() -> list[dict[str, Any]]:
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "kafka-broker-config", "namespace": "knative-eventing"},
+            "data": {
+                "bootstrap.servers": os.environ["KAFKA_BOOTSTRAP"],
+                "default.topic.partitions": "10",
+                "default.topic.replication.factor": "1",
+            },
+        },
+        {
+            "apiVersion": "eventing.knative.dev/v1",
+            "kind": "Broker",
+            "metadata": {
+                "name": "default",
+                "namespace": "default",
+                "annotations": {"eventing.knative.dev/broker.class": "Kafka"},
+            },
+        },
+    ]
+
+
+def channel_broker(backend: str, address: str = "") -> list[dict[str, Any]]:
     kind = {
         "memory": ("messaging.knative.dev/v1", "InMemoryChannel"),
         "log": ("messaging.knit.dev/v1alpha1", "LogChannel"),
         "redis": ("messaging.knit.dev/v1alpha1", "RedisStreamChannel"),
     }
     spec = f'spec: {{address: "{address}"}}\n' if address else ""
-    version, name = kind[scenario.backend]
-    documents = [
+    version, name = kind[backend]
+    return [
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -223,13 +253,22 @@ def resources(scenario: Scenario, sink_port: int, address: str = "") -> str:
             "spec": {"config": {"apiVersion": "v1", "kind": "ConfigMap", "name": "channel", "namespace": "default"}},
         },
     ]
+
+
+def resources(scenario: Scenario, sink_port: int, address: str = "") -> str:
+    documents = kafka_broker() if scenario.backend == "kafka" else channel_broker(scenario.backend, address)
+    order = "ordered" if scenario.ordered else "unordered"
     for number in range(scenario.triggers):
         wanted = "com.example.loadtest" if number < scenario.matching else f"com.example.other.{number}"
         documents.append(
             {
                 "apiVersion": "eventing.knative.dev/v1",
                 "kind": "Trigger",
-                "metadata": {"name": f"t{number}", "namespace": "default"},
+                "metadata": {
+                    "name": f"t{number}",
+                    "namespace": "default",
+                    "annotations": {"kafka.eventing.knative.dev/delivery.order": order},
+                },
                 "spec": {
                     "broker": "default",
                     "filter": {"attributes": {"type": wanted}},

@@ -70,6 +70,20 @@ class RedisSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaSettings:
+    """Kafka brokers, channels and sinks. Environment KNIT_KAFKA_*."""
+
+    publish_timeout_s: float = 5.0
+    """A publish that Kafka did not store by then is answered 503. While Kafka is gone the answer comes sooner."""
+    max_bytes: int = 64 * 1024**2
+    """Bytes of events that wait in one worker to be stored in one topic; at the bound a publish is answered 429."""
+    commit_period_s: float = 0.1
+    """Positions are stored this often at most; what was settled since is delivered again after a crash."""
+    session_timeout_s: float = 6.0
+    """A worker that died is noticed after this, and its partitions go to others. The broker's lower limit is 6 s."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
     """The process as a whole. Environment KNIT_RUN_*."""
 
@@ -91,4 +105,5 @@ class Settings:
     log: LogSettings = field(default_factory=LogSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
     redis: RedisSettings = field(default_factory=RedisSettings)
+    kafka: KafkaSettings = field(default_factory=KafkaSettings)
     run: RunSettings = field(default_factory=RunSettings)

@@ -70,6 +70,9 @@ def ids(deliveries: Sequence[Delivery]) -> list[str]:
 class Harness:
     """One channel of one backend in one folder. A backend says how it is made, crashed and made small."""
 
+    is_bounded = True
+    """Whether it holds events itself, and so has a bound and knows of everything that waits."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "w0"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -107,8 +110,16 @@ class Harness:
         self.channel = self.make()
         await self.channel.start()
         self.is_open = True
-        self.channel.open_topic(TopicSpec(TOPIC, self.options))
+        self.open_topic(TOPIC, **self.options)
         return self.channel
+
+    def open_topic(self, topic: str, **options: str | float | bool) -> None:
+        """Make a topic, with whatever this backend wants of every topic besides."""
+        self.channel.open_topic(TopicSpec(topic, {"sync": False, **options}))
+
+    def spec(self, key: str, filters: tuple[FilterNode, ...] = (), parallelism: int = 100) -> SubscriptionSpec:
+        """A subscription, with whatever this backend wants of every one."""
+        return SubscriptionSpec(key, filters, parallelism)
 
     async def close(self) -> None:
         if self.is_open:
@@ -132,8 +143,8 @@ class Harness:
         for number in range(3):
             topic = f"barrier/{id(self)}/{number}"
             reader = Settling()
-            self.channel.open_topic(TopicSpec(topic, {"sync": False}))
-            self.channel.subscribe(topic, SubscriptionSpec("b"), reader)
+            self.open_topic(topic)
+            self.channel.subscribe(topic, self.spec("b"), reader)
             await self.publish(event("barrier"), topic=topic)
             await reader.next()
             self.channel.close_topic(topic)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 
-from channels.api import Burial, Refusal, SubscriptionSpec, TopicSpec
+import pytest
+
+from channels.api import Burial, Refusal
 from channels.contract.harness import TOPIC, Harness, Reader, Settling, event, ids, only
 
 
 def subscribe(harness: Harness, key: str = "a", parallelism: int = 100, reader: Reader | None = None, kind: str = "") -> Reader:  # fmt: skip
     reader = reader or Reader()
-    spec = SubscriptionSpec(key, only(kind) if kind else (), parallelism)
+    spec = harness.spec(key, only(kind) if kind else (), parallelism)
     harness.channel.subscribe(TOPIC, spec, reader)
     return reader
 
@@ -54,6 +56,8 @@ async def test_an_unknown_topic_is_refused(harness: Harness) -> None:
 
 
 async def test_a_full_channel_refuses_all_of_a_publish_and_takes_again_when_there_is_room(harness: Harness) -> None:
+    if not harness.is_bounded:
+        pytest.skip("it holds no events itself")
     harness.make_small()
     await harness.reopen()
     reader = subscribe(harness)
@@ -144,8 +148,8 @@ async def test_parallelism_is_divided_over_the_workers(harness: Harness) -> None
     harness.share = (1, 4)
     await harness.reopen()
     reader, few, whole = subscribe(harness, "a", 10), subscribe(harness, "few", 1), Reader()
-    harness.channel.open_topic(TopicSpec("whole", {"sync": False, "whole": True}))
-    harness.channel.subscribe("whole", SubscriptionSpec("w", parallelism=10), whole)
+    harness.open_topic("whole", whole=True)
+    harness.channel.subscribe("whole", harness.spec("w", parallelism=10), whole)
     await harness.publish(*[event(n) for n in range(20)])
     await harness.publish(*[event(n) for n in range(20)], topic="whole")
     await harness.barrier()
@@ -227,7 +231,7 @@ async def test_a_closed_topic_is_forgotten(harness: Harness) -> None:
     refusal = await harness.publish(event(3))
     assert refusal is not None
     assert refusal.kind == "unknown"
-    harness.channel.open_topic(TopicSpec(TOPIC, {"sync": False}))
+    harness.open_topic(TOPIC)
     again = subscribe(harness)
     await harness.barrier()
     assert again.unread == 0
@@ -302,6 +306,8 @@ async def test_a_buried_event_is_over(harness: Harness) -> None:
 
 
 async def test_buried_events_are_listed_newest_first_and_can_be_removed(durable: Harness) -> None:
+    if not durable.channel.capabilities.keeps_dead_letters:
+        pytest.skip("it keeps none")
     reader = subscribe(durable)
     await durable.publish(*[event(n, body=b"%d" % n) for n in range(70)])
     burial = Burial("status 503", code=503, attempts=4, destination="http://sink")
@@ -384,7 +390,8 @@ async def test_a_position_outlives_a_restart(durable: Harness) -> None:
         (await reader.next()).settle()
     assert (await reader.next()).event.id == "2"
     await durable.reopen()
-    again = subscribe(durable, parallelism=1, kind="other")
+    kind = "other" if durable.channel.capabilities.matches_early else ""
+    again = subscribe(durable, parallelism=1, kind=kind)
     got = []
     for _ in range(2):
         delivery = await again.next()
@@ -431,9 +438,13 @@ async def test_attempts_never_go_back(durable: Harness) -> None:
             assert not delivery.interrupted
         await durable.crash()
         reader = subscribe(durable)
-    assert attempts == sorted(set(attempts))
     assert attempts[0] == 1
-    assert interrupted == [False] + [True] * 5
+    if durable.channel.capabilities.counts_interrupted:
+        assert attempts == sorted(set(attempts))
+        assert interrupted == [False] + [True] * 5
+    else:
+        # What was under way is made again; what was counted stays counted.
+        assert attempts == [1, 1, 2, 2, 2, 3, 3, 3, 4]
 
 
 async def test_a_retry_keeps_its_time_and_note_through_a_crash(durable: Harness) -> None:
@@ -491,6 +502,8 @@ async def test_forgetting_survives_a_crash(durable: Harness) -> None:
 
 
 async def test_what_nobody_subscribed_again_is_still_there(durable: Harness) -> None:
+    if not durable.is_bounded:
+        pytest.skip("it holds no events itself")
     subscribe(durable, parallelism=1)
     await durable.publish(event(1), event(2))
     await durable.reopen()

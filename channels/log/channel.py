@@ -327,6 +327,7 @@ class LogChannel:
             return _oldest_on_disk(view.events(min(seqs, default=position.frontier)), position.id)
 
     def health(self) -> Mapping[str, TopicHealth]:
+        """None of its own: what a disk refuses is told to publishers and in the log."""
         return {}
 
     def dead_letters(self) -> Iterator[DeadLetter]:

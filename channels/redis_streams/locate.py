@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mesh.resources.address import RedisAddress, parse_address
+from mesh.resources.redis_address import RedisAddress, parse_address
 
 
 @dataclass(frozen=True, slots=True)

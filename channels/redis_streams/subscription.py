@@ -28,7 +28,7 @@ from channels.redis_streams.wire import Reply, is_error
 from mesh.events.event import Event, encode_block
 from mesh.filters.dialects import FilterNode
 
-_SHARED_BYTES = 65_536
+_RECENT_BYTES = 65_536
 FOREIGN = "dev.knit.redis.foreign"
 """Type of the event that stands in the dead letters for an entry that is none of ours."""
 
@@ -123,7 +123,7 @@ class Subscription:
         """An event of this process is in the stream; mostly it is read with the same batch, and need not be made again."""
         self.adding -= 1
         self.length += 1
-        if len(self._recent) < self.limit and len(event.body) < _SHARED_BYTES:
+        if len(self._recent) < self.limit and len(event.body) < _RECENT_BYTES:
             self._recent[entry] = event
 
     def may_inherit(self, dead: bytes, heard_of: float) -> bool:
@@ -405,6 +405,16 @@ class Subscription:
         if length > len(self.flying) + len(self.waiting) + len(self.handing):
             self._dry = False
         self.home.lane.mark(self)
+
+    @property
+    def is_still(self) -> bool:
+        """It holds nothing that would say since when something waits."""
+        return not (self.flying or self.waiting or self.handing)
+
+    def begins(self, found: Reply) -> None:
+        """Redis says what stands first in its stream."""
+        if found and not is_error(found):
+            self.oldest_ns = order(found[0][0])[0] * 1_000_000
 
     def state(self, *, counted: bool) -> SubscriptionState:
         """counted: of all the workers this one says how much waits in Redis."""

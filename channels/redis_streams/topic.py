@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 
 from channels.api import Deliver, Done, Refusal, SubscriptionSpec, SubscriptionState
-from channels.redis_streams.keys import Names, add_tail, order, pack, text
+from channels.redis_streams.keys import Names, add_tail, pack, text
 from channels.redis_streams.lane import CommandError, Lane, Trouble
 from channels.redis_streams.publish import Publish
 from channels.redis_streams.subscription import Subscription
@@ -345,8 +345,7 @@ class Topic:
         """How much waits, since when."""
         subscription.sized(await self.lane.call("XLEN", subscription.stream))
         if subscription.length:
-            for entry, _ in await self.lane.call("XRANGE", subscription.stream, "-", "+", "COUNT", 1):
-                subscription.oldest_ns = order(entry)[0] * 1_000_000
+            subscription.begins(await self.lane.call("XRANGE", subscription.stream, "-", "+", "COUNT", 1))
 
     def beat(self, now_ms: int) -> None:
         """Show that we live; see how much waits; take over from the dead."""
@@ -380,8 +379,12 @@ class Topic:
             await self._hold(subscription)
 
     def _sized(self, subscription: Subscription, replies: Sequence[Reply]) -> None:
-        if not is_error(replies[0]):
-            subscription.sized(replies[0])
+        if is_error(replies[0]):
+            return
+        subscription.sized(replies[0])
+        if subscription.length and subscription.is_still:
+            first = pack("XRANGE", subscription.stream, "-", "+", "COUNT", 1)
+            self.lane.submit(first, 1, lambda found: subscription.begins(found[0]), lambda _: None)
 
     def _heard(self, now_ms: int, dead_ms: int, replies: Sequence[Reply]) -> None:
         if is_error(replies[1]):

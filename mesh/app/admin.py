@@ -9,7 +9,6 @@ from dataclasses import asdict
 from typing import Any
 
 from channels.api import DeadLetter
-from channels.registry import PROBES
 from mesh import __version__
 from mesh.app.health import overlay
 from mesh.app.mesh import Mesh
@@ -58,7 +57,7 @@ class Admin:
         if snapshot is not None:
             detail["plan"] = {"valid": snapshot.is_valid, "topics": len(snapshot.plan.topics)}
             detail["bad_files"] = dict(snapshot.bad_files)
-            detail["not_ready"] = _not_ready(snapshot.resources)
+            detail["not_ready"] = _not_ready(overlay(snapshot.resources, mesh.health.values()))
         ready = mesh.is_started and not mesh.is_draining and any(w.ready.is_set() for w in mesh.pool.workers)
         return Readiness(ready, detail)
 
@@ -81,10 +80,7 @@ class Admin:
         snapshot = self._mesh.snapshot
         if snapshot is None:
             raise NotConnectedError("the resources are being loaded")
-        if not any(topic.backend in PROBES for topic in snapshot.plan.topics):
-            return snapshot.resources
-        told = await self._mesh.pool.ask("health")
-        return overlay(snapshot.resources, told.values())
+        return overlay(snapshot.resources, self._mesh.health.values())
 
     async def story(self, event_id: str, *, source: str) -> Mapping[str, Any]:
         told = await self._mesh.pool.ask("story", event_id=event_id, source=source)

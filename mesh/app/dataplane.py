@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-from channels.api import Channel, SubscriptionSpec, TopicSpec
+from channels.api import Channel, SubscriptionSpec, TopicHealth, TopicSpec
 from channels.registry import Site, backends
 from mesh.app.options import WorkerConfig
 from mesh.broker.dispatch import Dispatch
@@ -83,6 +83,7 @@ class DataPlane:
         self._seen_ns = clock.now_ns()
         self._draining = False
         self._listening = False
+        self._health: dict[str, TopicHealth] = {}
 
     async def start(self, plan: Plan, known: frozenset[str]) -> None:
         """Open the stores, take the plan, then listen. Raises StoreError, OSError."""
@@ -156,7 +157,9 @@ class DataPlane:
                 tracing=self._tracing,
             )
             channel.subscribe(
-                topic.key, SubscriptionSpec(spec.key, spec.filters, parallelism=spec.parallelism), at_work.deliver
+                topic.key,
+                SubscriptionSpec(spec.key, spec.filters, parallelism=spec.parallelism, options=spec.options),
+                at_work.deliver,
             )
             self._backend_of[spec.key] = topic.backend
         self._topics[topic.key] = topic
@@ -202,6 +205,8 @@ class DataPlane:
         """A topic with a limit that cannot be divided among the workers is served whole by one of them: order, and small
         limits, then hold for the mesh and not only for a worker."""
         count = self._config.count
+        if topic.backend == "kafka":  # partitions are divided among the workers, and order is theirs
+            return False
         return count > 1 and any(egress.parallelism < count for egress in topic.egresses)
 
     def _forward(self, topic: Topic) -> Endpoint | None:
@@ -252,8 +257,6 @@ class DataPlane:
                 return [
                     letter for channel in self._channels.values() for letter in islice(channel.dead_letters(), 1000)
                 ]
-            case "health":
-                return {key: each for channel in self._channels.values() for key, each in channel.health().items()}
             case "states":
                 return [state for channel in self._channels.values() for state in channel.states()]
             case _:
@@ -274,7 +277,15 @@ class DataPlane:
     def _explain(self, topic: str, attributes: Mapping[str, str]) -> Mapping[str, str]:
         return {key: compiled.explain(attributes) for key, compiled in self._filters.get(topic, ())}
 
+    def _tell_health(self) -> None:
+        """How the backends stand with their servers, when it changes."""
+        health = {key: each for channel in self._channels.values() for key, each in channel.health().items()}
+        if health != self._health:
+            self._health = health
+            self._pipe.send({"op": "health", "health": health})
+
     def _live(self) -> None:
+        self._tell_health()
         now = self._clock.now_ns()
         self._signals.flush()
         lines = self._signals.story.since(self._seen_ns, _LIVE_LINES)

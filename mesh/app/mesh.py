@@ -16,6 +16,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
+from channels.api import TopicHealth
 from channels.registry import backends
 from mesh import __version__
 from mesh.app.options import DATAPLANE, RunOptions, WorkerConfig
@@ -91,6 +92,7 @@ class Mesh:
         self.pool = WorkerPool(
             DATAPLANE, count, clock=self.clock, greet=self._greet, on_message=self._heard, on_death=self._died
         )
+        self.health: dict[int, Mapping[str, TopicHealth]] = {}
         self._version = 0
         self._applied: dict[int, int] = {}
         self._changed = asyncio.Event()
@@ -257,6 +259,8 @@ class Mesh:
                 self._worker_failed(worker, message["why"])
             case "live":
                 self.screen.live(message["lines"], more=message["more"])
+            case "health":
+                self.health[worker.index] = message["health"]
             case "log":
                 self.screen.log(message["level"], message["what"], {"worker": worker.index, **message["fields"]})
             case _:
@@ -271,6 +275,7 @@ class Mesh:
 
     def _died(self, worker: Worker, code: int) -> None:
         self.totals.died(worker.index)
+        self.health.pop(worker.index, None)
         if not self._draining:
             self.screen.log(
                 "error", "worker_died", {"worker": worker.index, "exit_code": code, "restarts": worker.restarts}

@@ -340,5 +340,7 @@ def _outcome(refusal: Refusal | None) -> Outcome:
         return Answer(202)
     if refusal.kind == "unavailable":
         return Unreachable("refused", refusal.why)
-    status = {"full": 429, "failed": 500, "unknown": 404, "loop": 400, "invalid": 400}.get(refusal.kind, 500)
+    status = {"full": 429, "failed": 500, "unknown": 404, "loop": 400, "invalid": 400, "too-large": 413}.get(
+        refusal.kind, 500
+    )
     return Answer(status, (), refusal.why.encode())

@@ -26,7 +26,7 @@ from mesh.telemetry.tracing import Tracing
 
 _ALLOW = b"Allow: POST, OPTIONS\r\n"
 _WEBHOOK = _ALLOW + b"WebHook-Allowed-Origin: *\r\nWebHook-Allowed-Rate: *\r\n"
-_STATUS = {"full": 429, "unavailable": 503, "failed": 500, "unknown": 404, "invalid": 400}
+_STATUS = {"full": 429, "unavailable": 503, "failed": 500, "unknown": 404, "invalid": 400, "too-large": 413}
 _FORWARDED = FORWARDED.split(b":")[0]
 
 

@@ -19,6 +19,7 @@ from mesh.control.memory import Memory, timestamp
 from mesh.plan.compile import Compiled
 from mesh.plan.keys import plan_key, plan_keys
 from mesh.plan.model import Plan
+from mesh.resources.core import Secret
 from mesh.resources.decode import Problem, decode, read_documents
 from mesh.resources.meta import Condition, Ignored, Key, Resource, Status, check_update
 from mesh.runtime.clock import Clock
@@ -229,7 +230,7 @@ class Reconciler:
         held = {key: why for accepted in self._accepted.values() for key, why in accepted.held.items()}
         objects = []
         for resource in sorted(resources, key=lambda resource: resource.key):
-            if isinstance(resource, Ignored):
+            if isinstance(resource, Ignored | Secret):
                 continue
             key, document = resource.key, resource.document
             record = self._memory.observe(key, spec=_spec_digest(document.value), file=document.file, now=now)

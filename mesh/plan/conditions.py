@@ -26,6 +26,11 @@ BACKING_CHANNEL = (
     *("ServiceReady", "EndpointsReady", "Addressable", "ChannelServiceReady"),
     *("DeadLetterSinkResolved", "EventPoliciesReady"),
 )
+KAFKA_BROKER = (
+    *("Addressable", "DataPlaneAvailable", "TopicReady", "ConfigMapUpdated", "ConfigParsed", "ProbeSucceeded"),
+    "EventPoliciesReady",
+)
+KAFKA_CHANNEL = ("Subscribers", "TopicReady", "ConfigMapUpdated", "ConfigParsed", "ProbeSucceeded")
 SUBSCRIPTION = ("ReferencesResolved", "AddedToChannel", "ChannelReady", "OIDCIdentityCreated")
 FLOW = ("ChannelsReady", "SubscriptionsReady", "Addressable", "EventPoliciesReady")
 PING_SOURCE = ("SinkProvided", "Deployed", "OIDCIdentityCreated")
@@ -35,6 +40,9 @@ DEPENDENTS: Mapping[str, tuple[str, ...]] = {
     "Trigger": TRIGGER,
     "Channel": CHANNEL,
     "InMemoryChannel": BACKING_CHANNEL,
+    "KafkaBroker": KAFKA_BROKER,
+    "KafkaChannel": KAFKA_CHANNEL,
+    "KafkaSink": KAFKA_BROKER,
     "LogChannel": BACKING_CHANNEL,
     "RedisStreamChannel": BACKING_CHANNEL,
     "PluginChannel": BACKING_CHANNEL,

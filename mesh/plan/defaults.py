@@ -12,21 +12,25 @@ from typing import TypeVar
 
 from pydantic import ConfigDict, Field
 
-from mesh.plan.hub import LOG, MEMORY, PLUGIN, REDIS
+from mesh.plan.hub import KAFKA, LOG, MEMORY, PLUGIN, REDIS
 from mesh.plan.world import World
 from mesh.resources.decode import decode_spec
 from mesh.resources.documents import read_documents
 from mesh.resources.duck import DeliverySpec, Flaw, Spec
 from mesh.resources.eventing import MT_CLASS
 from mesh.resources.kinds import CHANNELS, LATER, SERVED, right_versions, split_version
-from mesh.resources.messaging import BackingSpec, ChannelTemplate
+from mesh.resources.messaging import BackingSpec, ChannelTemplate, KafkaChannelSpec
 from mesh.resources.meta import Key
 from mesh.resources.plugin import PluginChannelSpec
 from mesh.resources.redis import RedisStreamChannelSpec
 
 _Model = TypeVar("_Model", bound=Spec)
-_CHOICES = "InMemoryChannel, LogChannel, RedisStreamChannel and PluginChannel"
-_MODELS: dict[str, type[BackingSpec]] = {REDIS: RedisStreamChannelSpec, PLUGIN: PluginChannelSpec}
+_CHOICES = "InMemoryChannel, KafkaChannel, LogChannel, RedisStreamChannel and PluginChannel"
+_MODELS: dict[str, type[BackingSpec]] = {
+    KAFKA: KafkaChannelSpec,
+    REDIS: RedisStreamChannelSpec,
+    PLUGIN: PluginChannelSpec,
+}
 """Kinds whose spec says more than how to deliver."""
 SHIPPED_CONFIG = "config-br-default-channel"
 TEMPLATE_KEY = "channel-template-spec"

@@ -45,10 +45,44 @@ def feature_flaws(features: Features, spec: DeliverySpec | None, path: str) -> I
             yield Flaw(f"{path}.{field}", "must not set the field", f"{flag} is disabled in ConfigMap config-features")
 
 
-def policy_of(spec: DeliverySpec | None) -> DeliveryPolicy:
-    """The policy of a spec as it stands; nothing is inherited here. None: one attempt."""
+def merged(own: DeliverySpec | None, other: DeliverySpec | None) -> DeliverySpec | None:
+    """Field by field: what the own spec leaves out is the other's (KafkaChannel, §3.4)."""
+    if own is None or other is None:
+        return own if own is not None else other
+    given = {name: value for name in DeliverySpec.model_fields if (value := getattr(own, name)) is not None}
+    return other.model_copy(update=given)
+
+
+def merged_namespaced(own: DeliverySpec | None, broker: DeliverySpec | None) -> DeliverySpec | None:
+    """As Knative's KafkaNamespaced has it: a zero falls back to the Broker's too, and backoffPolicy is always the own (§3.4)."""
+    if broker is None:
+        return own
+    own = own or DeliverySpec()
+    return DeliverySpec(
+        deadLetterSink=own.deadLetterSink or broker.deadLetterSink,
+        retry=own.retry or broker.retry,
+        backoffPolicy=own.backoffPolicy,
+        backoffDelay=own.backoffDelay or broker.backoffDelay,
+        timeout=own.timeout or broker.timeout,
+        format=own.format,
+    )
+
+
+def policy_of(spec: DeliverySpec | None, *, series: str = "go", delay_s: float = 0.0) -> DeliveryPolicy:
+    """The policy of a spec as it stands; nothing is inherited here. None: one attempt. delay_s: where it names none.
+
+    Kafka's dispatcher does not heed Retry-After (§3.3).
+    """
     if spec is None:
-        return DeliveryPolicy()
+        return DeliveryPolicy(series=series)
+    if series == "kafka":
+        return DeliveryPolicy(
+            retries=spec.retry or 0,
+            backoff=spec.backoffPolicy or "exponential",
+            delay_s=spec.seconds("backoffDelay") or delay_s,
+            timeout_s=spec.seconds("timeout") or 0.0,
+            series=series,
+        )
     return DeliveryPolicy(
         retries=spec.retry or 0,
         backoff=spec.backoffPolicy or "",

@@ -75,7 +75,7 @@ def _enter(world: World, owner: kinds.Sequence | kinds.Parallel, features: Featu
     for name in owner.channels:
         hub = hubs[name] = channel_hub(world, owner, name)
         if not block_invalid(hub, owner, problems):
-            _furnish(world, hub, owner, template, broken)
+            _furnish(world, hub, owner, template=template, broken=broken)
         claim_addresses(world, hub)
         if not hub.blocked:
             world.hubs.setdefault(Key(CHANNEL_GROUPS[hub.backing], hub.backing, hub.namespace, name), hub)
@@ -111,7 +111,7 @@ def _report_template(world: World, owner: kinds.Sequence | kinds.Parallel, templ
 
 
 def _furnish(
-    world: World, hub: Hub, owner: kinds.Sequence | kinds.Parallel, template: Template, broken: Problem | None
+    world: World, hub: Hub, owner: kinds.Sequence | kinds.Parallel, *, template: Template, broken: Problem | None
 ) -> None:
     """What stands behind it. A template has no annotations, so the flow's own go to its channels, as a Broker's do."""
     if broken is not None:

@@ -10,9 +10,10 @@ from mesh.resources.annotations import Tuning
 from mesh.resources.duck import DeliverySpec
 from mesh.resources.meta import Condition, Resource
 
-LOG, MEMORY, REDIS, REDIS_SINK = "LogChannel", "InMemoryChannel", "RedisStreamChannel", "RedisStreamSink"
+LOG, MEMORY, KAFKA = "LogChannel", "InMemoryChannel", "KafkaChannel"
+REDIS, REDIS_SINK = "RedisStreamChannel", "RedisStreamSink"
 PLUGIN = "PluginChannel"
-BACKENDS = {LOG: "log", MEMORY: "memory", REDIS: "redis", REDIS_SINK: "redis-sink"}
+BACKENDS = {LOG: "log", MEMORY: "memory", KAFKA: "kafka", REDIS: "redis", REDIS_SINK: "redis-sink"}
 """Kind of channel → name in `channels/registry.py`."""
 
 
@@ -23,7 +24,8 @@ class Hub:
     owner: the resource that problems and the delivery default belong to. backing: kind of the channel that holds the events;
     backend: its name in `channels/registry.py` where the kind does not say it.
     blocked: why it is not ready, "" when it is. delivery: the default of its subscriptions; delivery_path: where it stands.
-    foreign: a Broker of a class that is not ours; nothing is said of it or its Triggers.
+    foreign: a Broker of a class that is not ours; nothing is said of it or its Triggers. kafka_class: `Kafka` or
+    `KafkaNamespaced`, for a Broker that has a topic of its own and no channel behind it. is_sink: nobody subscribes to it.
     """
 
     owner: Resource
@@ -45,15 +47,22 @@ class Hub:
     egresses: list[Egress] = field(default_factory=list)
     blocked: str = ""
     foreign: bool = False
+    kafka_class: str = ""
+    is_sink: bool = False
 
     @property
     def topic_key(self) -> str:
-        what = "broker" if self.is_broker else "sink" if self.backing == REDIS_SINK else "channel"
-        return f"{what}/{self.namespace}/{self.name}"
+        kind = "sink" if self.is_sink else "broker" if self.is_broker else "channel"
+        return f"{kind}/{self.namespace}/{self.name}"
 
     @property
     def kind(self) -> str:
-        return "Broker" if self.is_broker else self.backing
+        return self.owner.key.kind if self.is_sink else "Broker" if self.is_broker else self.backing
+
+    @property
+    def condition_kind(self) -> str:
+        """Whose conditions it has (`conditions.DEPENDENTS`)."""
+        return "KafkaBroker" if self.kafka_class else self.owner.key.kind
 
     def target(self) -> Target:
         """Where to send what is meant for it. Only for one that is not blocked."""
@@ -73,7 +82,8 @@ class Hub:
             namespace=self.namespace,
             name=self.name,
             backend=self.backend or BACKENDS[self.backing],
-            is_broker=self.is_broker,
+            # Knative's Kafka ingress writes events as they come: no arrival time, no hops.
+            is_broker=self.is_broker and not self.kafka_class,
             options=self.options,
             egresses=tuple(sorted(self.egresses, key=lambda egress: egress.key)),
         )

@@ -5,17 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mesh.plan.conditions import NO_DEAD_LETTER, false, invalid_status, status_of, target_fields, true
-from mesh.plan.defaults import Defaults, Template, check_template
+from mesh.plan.defaults import SHIPPED_CONFIG, Defaults, Template, check_template
 from mesh.plan.delivery import Features, feature_flaws
-from mesh.plan.hub import LOG, MEMORY, PLUGIN, REDIS, REDIS_SINK, Hub
+from mesh.plan.hub import KAFKA, LOG, MEMORY, PLUGIN, REDIS, REDIS_SINK, Hub
+from mesh.plan.kafka import BROKER_CONFIG, KafkaTopic, broker_topic, channel_topic, sink_topic
 from mesh.plan.redis import UnusableError, channel_options, sink_options
 from mesh.plan.resolve import Unresolved, resolve
 from mesh.plan.world import World
 from mesh.resources.annotations import RETENTION, parse_bool, retention_s, tuning
 from mesh.resources.duck import DeliverySpec, Destination, KReference
-from mesh.resources.eventing import MT_CLASS, Broker
+from mesh.resources.eventing import KAFKA_CLASSES, KAFKA_NAMESPACED_CLASS, MT_CLASS, Broker, KafkaSink
 from mesh.resources.kinds import SERVED, join_version
-from mesh.resources.messaging import ANNOTATION_PREFIX, ASYNC_HANDLER, KNIT_GROUP, BackingChannel, BackingSpec, Channel
+from mesh.resources.messaging import (
+    ANNOTATION_PREFIX,
+    ASYNC_HANDLER,
+    KNIT_GROUP,
+    BackingChannel,
+    BackingSpec,
+    Channel,
+    KafkaChannel,
+    KafkaChannelSpec,
+)
 from mesh.resources.messaging import GROUP as MESSAGING
 from mesh.resources.meta import Key, Resource, child_name
 from mesh.resources.plugin import PluginChannelSpec
@@ -23,8 +33,10 @@ from mesh.resources.problem import Problem, did_you_mean
 from mesh.resources.redis import RedisStreamChannelSpec, RedisStreamSink
 
 CHANNEL_SUFFIX = "-kn-channel"
-CHANNEL_GROUPS = {MEMORY: MESSAGING, LOG: KNIT_GROUP, REDIS: KNIT_GROUP, PLUGIN: KNIT_GROUP}
+CHANNEL_GROUPS = {MEMORY: MESSAGING, KAFKA: MESSAGING, LOG: KNIT_GROUP, REDIS: KNIT_GROUP, PLUGIN: KNIT_GROUP}
+_BEHIND_BROKER = "-kne-trigger"
 _SINK_SUFFIX = "-redis-stream-sink"
+_KAFKA_PARTS = ("Addressable", "DataPlaneAvailable", "TopicReady", "ConfigMapUpdated", "ConfigParsed", "ProbeSucceeded")
 
 
 def build_hubs(world: World, features: Features, defaults: Defaults) -> None:
@@ -33,6 +45,10 @@ def build_hubs(world: World, features: Features, defaults: Defaults) -> None:
         _enter(world, broker, _broker_hub(world, broker, features, defaults))
     for backing in world.of(BackingChannel):
         _enter(world, backing, _backing_hub(world, backing, features))
+    for kafka in world.of(KafkaChannel):
+        _enter(world, kafka, _kafka_channel_hub(world, kafka, features))
+    for kafka_sink in world.of(KafkaSink):
+        _enter(world, kafka_sink, _kafka_sink_hub(world, kafka_sink))
     for channel in world.of(Channel):
         _enter_channel(world, channel, features, defaults)
     for sink in world.of(RedisStreamSink):
@@ -88,17 +104,21 @@ def _broker_hub(world: World, broker: Broker, features: Features, defaults: Defa
     hub = Hub(broker, key.name, key.namespace, world.options.ingress_url + path, (path,), is_broker=True)
     spec = broker.spec
     broker_class = broker.broker_class or defaults.broker_class(key.namespace)
-    if broker_class != MT_CLASS:
+    if broker_class not in (MT_CLASS, *KAFKA_CLASSES):
         _ignore_foreign(world, broker, hub, broker_class)
         return hub
     if block_invalid(hub, broker, _flaws(world, broker, features, spec.delivery if spec else None)) or spec is None:
         return hub
     hub.tuning = tuning(broker.metadata.annotations)
-    hub.conditions = {name: true(name) for name in ("IngressReady", "FilterReady", "Addressable")}
     # Knative's webhook looks the delivery up by the kind of a config that is given: not by its class, and so finds the
     # cluster's. Kept, because users' retries depend on it.
     entry = defaults.config_of(key.namespace, "ConfigMap" if spec.config else broker_class)
     hub.delivery = spec.delivery if spec.delivery is not None else _defaulted(entry.delivery)
+    if broker_class in KAFKA_CLASSES:
+        _set_kafka(world, hub, _kafka_broker_topic(world, broker, broker_class, defaults), path="spec.config")
+        hub.kafka_class = broker_class
+        return hub
+    hub.conditions = {name: true(name) for name in ("IngressReady", "FilterReady", "Addressable")}
     template = _broker_template(broker, spec.config, defaults)
     if template.error:
         block(hub, "TriggerChannelReady", "ChannelTemplateFailed", template.error)
@@ -114,13 +134,62 @@ def _broker_hub(world: World, broker: Broker, features: Features, defaults: Defa
     return hub
 
 
+def _kafka_broker_topic(world: World, broker: Broker, broker_class: str, defaults: Defaults) -> KafkaTopic:
+    config, namespace = broker.spec.config if broker.spec else None, broker.key.namespace
+    if config is not None:
+        if (config.apiVersion, config.kind) != ("v1", "ConfigMap"):
+            return KafkaTopic(error=f"expected a v1 ConfigMap, got {config.apiVersion} {config.kind} {config.name}")
+        place = config.namespace or namespace, config.name
+    else:
+        entry = defaults.config_of(namespace, broker_class)
+        own = entry.name if entry.name != SHIPPED_CONFIG else ""
+        system = namespace if broker_class == KAFKA_NAMESPACED_CLASS else world.options.system_namespace
+        place = entry.namespace if own and entry.namespace else system, own or BROKER_CONFIG
+    return broker_topic(world, broker, broker_class, config=place)
+
+
+def _set_kafka(world: World, hub: Hub, topic: KafkaTopic, *, path: str = "") -> None:
+    """The hub is a topic of its own."""
+    hub.backing = KAFKA
+    hub.options = dict(topic.options)
+    if topic.error:
+        block(hub, "ConfigParsed", "ConfigNotParsed", topic.error)
+        world.report(hub.owner, topic.error, path=path)
+        return
+    hub.conditions = {name: true(name) for name in (*_KAFKA_PARTS, "Subscribers")}
+    if topic.annotations:
+        hub.fields["annotations"] = dict(topic.annotations)
+
+
+def _kafka_channel_hub(world: World, channel: KafkaChannel, features: Features) -> Hub:
+    hub = channel_hub(world, channel, channel.key.name)
+    spec = channel.spec
+    hub.backing = KAFKA
+    if block_invalid(hub, channel, _flaws(world, channel, features, spec.delivery if spec else None)) or spec is None:
+        return hub
+    hub.delivery = spec.delivery
+    hub.tuning = tuning(channel.metadata.annotations)
+    _set_kafka(world, hub, channel_topic(world, channel.key, spec, uid=channel.metadata.uid))
+    return hub
+
+
+def _kafka_sink_hub(world: World, sink: KafkaSink) -> Hub:
+    key = sink.key
+    path = f"/{key.namespace}/{key.name}"
+    hub = Hub(sink, key.name, key.namespace, world.options.ingress_url + path, (path,), is_broker=False, is_sink=True)
+    hub.backing = KAFKA
+    if not block_invalid(hub, sink, []):
+        _set_kafka(world, hub, sink_topic(world, sink), path="spec")
+    return hub
+
+
 def _ignore_foreign(world: World, broker: Broker, hub: Hub, broker_class: str) -> None:
     hub.foreign = True
     world.ignored.append(
         broker.problem(
             f'ignored: brokers of class "{broker_class}" and their triggers are not served by this version',
             path="metadata.annotations.eventing.knative.dev/broker.class",
-            hint=f"{MT_CLASS} is",
+            hint=f"{', '.join((MT_CLASS, *KAFKA_CLASSES))} are",
             severity="warning",
         )
     )
@@ -162,7 +231,7 @@ def _channel_annotations(key: Key, kind: str) -> dict[str, str]:
     return {
         "knative.dev/channelAPIVersion": join_version(group, SERVED[group, kind][0]),
         "knative.dev/channelKind": kind,
-        "knative.dev/channelName": child_name(key.name, "-kne-trigger"),
+        "knative.dev/channelName": child_name(key.name, _BEHIND_BROKER),
         "knative.dev/channelNamespace": key.namespace,
     }
 
@@ -186,6 +255,11 @@ def set_backing(
     if kind == MEMORY:
         hub.options = {"sync": not parse_bool(annotations.get(ASYNC_HANDLER, "false"))}
         return ""
+    if isinstance(spec, KafkaChannelSpec):
+        name = child_name(hub.name, _BEHIND_BROKER) if hub.is_broker else hub.name
+        topic = channel_topic(world, Key(MESSAGING, KAFKA, hub.namespace, name), spec)
+        hub.options = dict(topic.options)
+        return topic.error
     seconds = retention_s(annotations)
     hub.options = {} if seconds is None else {"retention_s": seconds}
     if isinstance(spec, PluginChannelSpec):
@@ -250,7 +324,7 @@ def _sink_hub(world: World, sink: RedisStreamSink) -> Hub:
     """A place to send events to, which nobody subscribes to."""
     key = sink.key
     path = f"/{key.namespace}/{child_name(key.name, _SINK_SUFFIX)}"
-    hub = Hub(sink, key.name, key.namespace, world.options.ingress_url + path, (path,), is_broker=False)
+    hub = Hub(sink, key.name, key.namespace, world.options.ingress_url + path, (path,), is_broker=False, is_sink=True)
     host = f"{key.name}.{key.namespace}.svc"
     hub.hosts = (f"{host}.{world.options.cluster_domain}".lower(), host.lower())
     hub.backing = REDIS_SINK
@@ -309,6 +383,8 @@ def resolve_dead_letters(world: World) -> None:
         sink = hub.delivery.deadLetterSink if hub.delivery is not None else None
         if hub.blocked or hub.foreign:
             continue
+        if sink is None and hub.condition_kind.startswith("Kafka"):
+            continue
         if sink is None:
             hub.conditions["DeadLetterSinkResolved"] = true("DeadLetterSinkResolved", *NO_DEAD_LETTER)
         else:
@@ -325,14 +401,19 @@ def _resolve_dead_letter(world: World, hub: Hub, sink: Destination) -> bool:
     found = resolve(world, sink, hub.namespace)
     path = f"{hub.delivery_path}.deadLetterSink"
     if isinstance(found, Unresolved):
-        block(hub, "DeadLetterSinkResolved", "Unable to get the dead letter sink's URI", found.sentence)
+        block(hub, _sink_condition(hub), "Unable to get the dead letter sink's URI", found.sentence)
         world.report(hub.owner, found.message, path=path, hint=found.hint)
         return False
     if found.topic == hub.topic_key and hub.dead_letter is None:
         world.warn(hub.owner, "dead letters go back to where they failed", path=path)
     hub.dead_letter = found
-    hub.conditions["DeadLetterSinkResolved"] = true("DeadLetterSinkResolved")
+    hub.conditions[_sink_condition(hub)] = true(_sink_condition(hub))
     return True
+
+
+def _sink_condition(hub: Hub) -> str:
+    """Kafka's kinds have no condition of their own for it (§15)."""
+    return "ConfigParsed" if hub.condition_kind.startswith("Kafka") else "DeadLetterSinkResolved"
 
 
 def unique_hubs(world: World) -> list[Hub]:
@@ -345,7 +426,9 @@ def report_hubs(world: World) -> None:
     own: dict[str, list[Problem]] = {}
     for problem in world.problems:
         own.setdefault(problem.resource, []).append(problem)
-    for resource in (*world.of(Broker), *world.of(BackingChannel), *world.of(Channel), *world.of(RedisStreamSink)):
+    sinks = (*world.of(KafkaSink), *world.of(RedisStreamSink))
+    backings = (*world.of(BackingChannel), *world.of(KafkaChannel))
+    for resource in (*world.of(Broker), *backings, *world.of(Channel), *sinks):
         hub = world.hubs[resource.key]
         if hub.foreign:
             continue
@@ -363,7 +446,8 @@ def report_hubs(world: World) -> None:
             reason = ("ChannelFailure", hub.blocked)
             name = "BackingChannelReady"
             conditions[name] = false(name, *reason) if hub.blocked else true(name)
-        world.statuses[resource.key] = status_of(resource.key.kind, conditions, fields)
+        kind = hub.condition_kind if hub.owner is resource else resource.key.kind
+        world.statuses[resource.key] = status_of(kind, conditions, fields)
 
 
 def channel_reference(hub: Hub) -> dict[str, str]:

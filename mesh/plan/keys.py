@@ -11,6 +11,8 @@ _KINDS = {
     "Subscription": "subscription",
     "Channel": "channel",
     "InMemoryChannel": "channel",
+    "KafkaChannel": "channel",
+    "KafkaSink": "sink",
     "LogChannel": "channel",
     "RedisStreamChannel": "channel",
     "PluginChannel": "channel",

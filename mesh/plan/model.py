@@ -50,6 +50,8 @@ class Egress:
     """Annotation `delivery.knit.dev/ignore-invalid-reply`: a 2xx whose body is no event counts as delivered."""
     reply_on_200_only: bool = False
     """Annotation `delivery.knit.dev/reply-on-200-only`: the specification's reading; by default any 2xx may reply."""
+    options: Mapping[str, str | float | bool] = field(default_factory=dict)
+    """To the backend: `group` (str) and `ordered` (bool), kafka."""
     strict_reply: bool = True
     """True (Trigger): a 2xx with a body that is no event is a failure. False (Subscription): it is a success, body ignored."""
     origin: str = ""
@@ -62,8 +64,9 @@ class Egress:
 class Topic:
     """One Broker or Channel and its subscriptions.
 
-    key: `broker/NAMESPACE/NAME` or `channel/NAMESPACE/NAME`. backend: a name in `channels/registry.py` (`memory`, `log`).
-    options go to the backend: `sync` (bool, memory), `retention_s` (float, log).
+    key: `broker/NAMESPACE/NAME` or `channel/NAMESPACE/NAME`. backend: a name in `channels/registry.py` (`memory`, `log`, `kafka`).
+    options go to the backend: `sync` (bool, memory), `retention_s` (float, log); `mesh/plan/kafka.py` has Kafka's. They may hold
+    secrets, so they are not shown. A KafkaSink is a topic without egresses, key `sink/NAMESPACE/NAME`.
     is_broker: the ingress adds arrival time and counts the ttl.
     """
 
@@ -73,7 +76,7 @@ class Topic:
     name: str
     backend: str
     is_broker: bool
-    options: Mapping[str, str | float | bool] = field(default_factory=dict)
+    options: Mapping[str, str | float | bool] = field(default_factory=dict, repr=False)
     egresses: tuple[Egress, ...] = ()
     max_event_bytes: int = 0
     """0: the process's own limit."""

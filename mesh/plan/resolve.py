@@ -14,6 +14,7 @@ from mesh.resources.kinds import LATER, SERVED, right_versions, split_version, w
 from mesh.resources.meta import Key
 from mesh.resources.problem import did_you_mean
 
+_INGRESSES = ("broker-ingress", "kafka-broker-ingress", "kafka-channel-ingress", "kafka-sink-ingress")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1"})
 
 
@@ -55,9 +56,9 @@ def _hub_at(world: World, uri: str) -> Hub | None:
     host, path = (parts.hostname or "").lower(), parts.path.rstrip("/")
     if parts.query or parts.scheme != "http":
         return None
-    system = f"broker-ingress.{world.options.system_namespace}.svc"
+    names = [f"{name}.{world.options.system_namespace}.svc" for name in _INGRESSES]
     own = urlsplit(world.options.ingress_url)
-    if _is_same_place(parts, own) or host in (system, f"{system}.{world.options.cluster_domain}"):
+    if _is_same_place(parts, own) or host.removesuffix(f".{world.options.cluster_domain}") in names:
         return world.doors.get(path)
     return world.doors.get(host) if not path else None
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mesh.plan.conditions import false, invalid_status, status_of, target_fields, true
-from mesh.plan.delivery import Features, feature_flaws, policy_of
-from mesh.plan.hub import Hub
+from mesh.plan.delivery import Features, feature_flaws, merged, policy_of
+from mesh.plan.hub import KAFKA, Hub
+from mesh.plan.kafka import subscription_group
 from mesh.plan.model import Egress, Target
 from mesh.plan.resolve import Unresolved, resolve
 from mesh.plan.world import World
@@ -140,6 +141,12 @@ def subscription_egress(
     """The Egress of a Subscription of that name; its own retries as a whole, or the channel's as a whole."""
     namespace = owner.key.namespace
     tuned = tuning(owner.metadata.annotations).over(hub.tuning)
+    policy = policy_of(delivery if delivery is not None else hub.delivery)
+    options: dict[str, str | float | bool] = {}
+    if hub.backing == KAFKA:  # always in order (§6.4), and merged field by field (§3.4)
+        policy = policy_of(merged(delivery, hub.delivery), series="kafka")
+        uid = owner.metadata.uid if owner.key.kind == "Subscription" else ""
+        options = {"group": subscription_group(hub.name, namespace, uid or name), "ordered": True}
     return Egress(
         key=f"subscription/{namespace}/{name}",
         kind="Subscription",
@@ -148,7 +155,8 @@ def subscription_egress(
         subscriber=ends.subscriber,
         reply=ends.reply,
         dead_letter=ends.dead_letter,
-        policy=policy_of(delivery if delivery is not None else hub.delivery),
+        policy=policy,
+        options=options,
         parallelism=tuned.parallelism or world.options.parallelism,
         ignore_invalid_reply=bool(tuned.ignore_invalid_reply),
         reply_on_200_only=bool(tuned.reply_on_200_only),

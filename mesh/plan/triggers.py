@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
+from typing import Any
 
 from mesh.filters.attributes import build_attributes
 from mesh.filters.dialects import FilterNode, build_filters
 from mesh.plan.conditions import NO_DEAD_LETTER, copied, false, invalid_status, status_of, target_fields, true, unknown
-from mesh.plan.delivery import Features, feature_flaws, policy_of
-from mesh.plan.hub import Hub
+from mesh.plan.delivery import Features, feature_flaws, merged_namespaced, policy_of
+from mesh.plan.hub import KAFKA, Hub
+from mesh.plan.kafka import trigger_group
 from mesh.plan.model import Egress, Target
 from mesh.plan.resolve import Unresolved, resolve
 from mesh.plan.world import World
 from mesh.resources.annotations import tuning
 from mesh.resources.duck import Destination
-from mesh.resources.eventing import Trigger, TriggerSpec
+from mesh.resources.eventing import DELIVERY_ORDER, KAFKA_CLASS, KAFKA_NAMESPACED_CLASS, Trigger, TriggerSpec
 from mesh.resources.kinds import split_version
 from mesh.resources.meta import Condition, Ignored, Key
 from mesh.resources.problem import Problem, did_you_mean
@@ -97,7 +99,9 @@ def _build(
     if is_ready and broker is not None and subscriber is not None:
         broker.egresses.append(_egress(world, trigger, spec, broker, nodes, subscriber, dead_letter))
         found.append(true("SubscriptionReady"))
-    fields = target_fields("subscriber", subscriber) | target_fields("deadLetterSink", dead_letter)
+    fields: dict[str, Any] = target_fields("subscriber", subscriber) | target_fields("deadLetterSink", dead_letter)
+    if broker is not None and broker.kafka_class:
+        fields["annotations"] = {"group.id": trigger_group(world, trigger.key, trigger.metadata.uid)}
     world.statuses[trigger.key] = status_of("Trigger", {condition.type: condition for condition in found}, fields)
 
 
@@ -153,6 +157,8 @@ def _resolve_dead_letter(
     own = spec.delivery.deadLetterSink if spec.delivery else None
     if own is None:
         inherited = broker.dead_letter if broker is not None else None
+        if broker is not None and broker.kafka_class == KAFKA_CLASS and spec.delivery is not None:
+            inherited = None  # a Trigger's delivery replaces the Broker's as a whole there (§3.4)
         found.append(true(kind) if inherited else true(kind, *NO_DEAD_LETTER))
         return inherited
     resolved = resolve(world, own, trigger.key.namespace)
@@ -162,6 +168,15 @@ def _resolve_dead_letter(
     world.report(trigger, resolved.message, path="spec.delivery.deadLetterSink", hint=resolved.hint)
     found.append(false(kind, "Unable to get the dead letter sink's URI", resolved.sentence))
     return None
+
+
+def _options(world: World, trigger: Trigger, broker: Hub) -> dict[str, str | float | bool]:
+    """§5.7: unordered unless the annotation says otherwise."""
+    if broker.backing != KAFKA:
+        return {}
+    group = trigger_group(world, trigger.key, trigger.metadata.uid)
+    order = trigger.metadata.annotations.get(DELIVERY_ORDER, "unordered")
+    return {"group": group, "ordered": order.lower() == "ordered"}
 
 
 def _egress(
@@ -174,6 +189,11 @@ def _egress(
     dead_letter: Target | None,
 ) -> Egress:
     delivery = spec.delivery if spec.delivery is not None else broker.delivery
+    policy, options = policy_of(delivery), _options(world, trigger, broker)
+    if broker.kafka_class == KAFKA_NAMESPACED_CLASS:
+        policy = policy_of(merged_namespaced(spec.delivery, broker.delivery), series="kafka", delay_s=1.0)
+    elif broker.kafka_class:
+        policy = policy_of(delivery, series="kafka")
     tuned = tuning(trigger.metadata.annotations).over(broker.tuning)
     return Egress(
         key=f"trigger/{trigger.key.namespace}/{trigger.key.name}",
@@ -184,7 +204,8 @@ def _egress(
         filters=nodes,
         reply=broker.target(),
         dead_letter=dead_letter,
-        policy=policy_of(delivery),
+        policy=policy,
+        options=options,
         format=(delivery.format if delivery else None) or "",
         parallelism=tuned.parallelism or world.options.parallelism,
         ignore_invalid_reply=bool(tuned.ignore_invalid_reply),

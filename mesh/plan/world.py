@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from mesh.plan.hub import Hub
 from mesh.plan.options import CompileOptions
-from mesh.resources.core import ConfigMap
+from mesh.resources.core import ConfigMap, Secret
 from mesh.resources.duck import uri_flaws
 from mesh.resources.kinds import ADDRESSABLE
 from mesh.resources.meta import Ignored, Key, Resource, Status
@@ -47,6 +47,11 @@ class World:
         """The data of a ConfigMap; None where there is none."""
         found = self.resources.get(Key("", "ConfigMap", namespace, name))
         return found.data if isinstance(found, ConfigMap) else None
+
+    def secret(self, namespace: str, name: str) -> Mapping[str, str] | None:
+        """The data of a Secret; None where there is none."""
+        found = self.resources.get(Key("", "Secret", namespace, name))
+        return found.data if isinstance(found, Secret) else None
 
     def report(self, resource: Resource, message: str, *, path: str = "", hint: str = "") -> Problem:
         """Note an error of a resource."""

@@ -23,7 +23,7 @@ class ConfigMap(Resource):
 
 @dataclass(frozen=True, kw_only=True)
 class Secret(Resource):
-    """Values as text, decoded; never shown, told or logged."""
+    """Values as text, decoded; never shown, told or logged, nor by the admin API."""
 
     data: Mapping[str, str] = field(default_factory=dict, repr=False)
 

@@ -392,15 +392,30 @@ def _config_map(head: _Head, found: _Found) -> Resource:
 
 def _secret(head: _Head, found: _Found) -> Resource:
     value = head.document.value
-    _check_fields(value, (*_TOP[:3], "type", "data", "stringData", "immutable"), "", found)
+    _check_fields(value, (*_TOP[:3], "data", "stringData", "type", "immutable"), "", found)
     data = {}
     for name, text in _read_texts(value.get("data"), "data", found).items():
         try:
-            data[name] = base64.b64decode(text, validate=True).decode()
+            raw = base64.b64decode("".join(text.split()), validate=True)
         except ValueError:
-            found.add(f"data.{name}", "expected base64 of a text", "plain texts stand in stringData")
+            found.add(f"data.{name}", "invalid value: no base64", "plain text stands under stringData")
+            continue
+        with suppress(UnicodeDecodeError):  # what is no text is nothing that the mesh reads
+            data[name] = raw.decode()
     data |= _read_texts(value.get("stringData"), "stringData", found)
     return Secret(**_parts(head, found), data=data)
+
+
+def _kafka_channel(head: _Head, found: _Found) -> Resource:
+    spec = _spec_of(messaging.KafkaChannelSpec, head, found)
+    if spec is not None and spec.subscribers:
+        found.add("spec.subscribers", "it is not read", "write a Subscription for each", warn=True)
+    return messaging.KafkaChannel(**_parts(head, found), spec=spec)
+
+
+def _kafka_sink(head: _Head, found: _Found) -> Resource:
+    spec = _spec_of(eventing.KafkaSinkSpec, head, found)
+    return eventing.KafkaSink(**_parts(head, found), spec=spec)
 
 
 def _redis_channel(head: _Head, found: _Found) -> Resource:
@@ -433,8 +448,10 @@ _READERS: dict[tuple[str, str], Callable[[_Head, _Found], Resource]] = {
     ("", "Service"): _service,
     (eventing.GROUP, "Broker"): _broker,
     (eventing.GROUP, "Trigger"): _trigger,
+    (eventing.GROUP, "KafkaSink"): _kafka_sink,
     (messaging.GROUP, "Channel"): _channel,
     (messaging.GROUP, "InMemoryChannel"): _backing,
+    (messaging.GROUP, "KafkaChannel"): _kafka_channel,
     (messaging.GROUP, "Subscription"): _subscription,
     (messaging.KNIT_GROUP, "LogChannel"): _backing,
     (messaging.KNIT_GROUP, "RedisStreamChannel"): _redis_channel,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from mesh.resources.duck import DeliverySpec, Destination, Flaw, KReference, Spec
 from mesh.resources.meta import Key, Resource
@@ -15,6 +15,12 @@ from mesh.resources.meta import Key, Resource
 GROUP = "eventing.knative.dev"
 BROKER_CLASS = "eventing.knative.dev/broker.class"
 MT_CLASS = "MTChannelBasedBroker"
+KAFKA_CLASS, KAFKA_NAMESPACED_CLASS = "Kafka", "KafkaNamespaced"
+KAFKA_CLASSES = (KAFKA_CLASS, KAFKA_NAMESPACED_CLASS)
+EXTERNAL_TOPIC = "kafka.eventing.knative.dev/external.topic"
+"""On a Broker of a Kafka class: a topic that is there and belongs to somebody else."""
+DELIVERY_ORDER = "kafka.eventing.knative.dev/delivery.order"
+"""On a Trigger of such a Broker: `ordered` or `unordered`, in any case."""
 DEPENDENCY = "knative.dev/dependency"
 INJECTION = "eventing.knative.dev/injection"
 
@@ -85,6 +91,59 @@ class TriggerSpec(Spec):
             yield from self.delivery.flaws(f"{path}.delivery")
 
 
+class SecretReference(Spec):
+    """The Secret, in the namespace of who names it."""
+
+    name: str = ""
+
+
+class SecretAuth(Spec):
+    ref: SecretReference | None = None
+
+
+class Auth(Spec):
+    """How to log in to Kafka."""
+
+    secret: SecretAuth | None = None
+
+    @property
+    def secret_name(self) -> str:
+        ref = self.secret.ref if self.secret is not None else None
+        return ref.name if ref is not None else ""
+
+
+class KafkaSinkSpec(Spec):
+    """A topic that events are written to. numPartitions and replicationFactor: both (it is made, and ours) or none."""
+
+    topic: str = ""
+    bootstrapServers: list[str] = Field(default_factory=list)  # noqa: N815  # Knative's names
+    numPartitions: int | None = Field(default=None, gt=0, le=2**31 - 1)  # noqa: N815
+    replicationFactor: int | None = Field(default=None, gt=0, le=2**15 - 1)  # noqa: N815
+    contentMode: Literal["binary", "structured"] = "binary"  # noqa: N815
+    auth: Auth | None = None
+
+    def flaws(self, path: str) -> Iterator[Flaw]:
+        """Rules beyond the shape."""
+        for field in ("topic", "bootstrapServers"):
+            if not getattr(self, field):
+                yield Flaw(f"{path}.{field}", "missing field")
+        if (self.numPartitions is None) != (self.replicationFactor is None):
+            missing = "numPartitions" if self.numPartitions is None else "replicationFactor"
+            yield Flaw(f"{path}.{missing}", "missing field: both are set, or none of the two")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KafkaSink(Resource):
+    """spec is None where it could not be read."""
+
+    spec: KafkaSinkSpec | None
+
+    def immutable(self) -> Mapping[str, Any]:
+        """Topic, partitions and replication factor."""
+        spec = self.document.value.get("spec") or {}
+        return {f"spec.{name}": spec.get(name) for name in ("topic", "numPartitions", "replicationFactor")}
+
+
 @dataclass(frozen=True, slots=True)
 class Dependency:
     """What the annotation `knative.dev/dependency` names."""
@@ -130,6 +189,9 @@ def annotation_flaws(annotations: Mapping[str, str], namespace: str, spec: Trigg
         yield Flaw(path, f'expected "enabled" or "disabled", got "{injection}"')
     elif injection is not None and spec.broker != "default":
         yield Flaw(path, "allowed only where spec.broker is default")
+    order = annotations.get(DELIVERY_ORDER)
+    if order is not None and order.lower() not in ("ordered", "unordered"):
+        yield Flaw(f"metadata.annotations.{DELIVERY_ORDER}", f'expected "ordered" or "unordered", got "{order}"')
     yield from _dependency_flaws(annotations.get(DEPENDENCY), namespace)
 
 

@@ -11,8 +11,10 @@ SERVED: dict[tuple[str, str], tuple[str, ...]] = {
     ("", "Service"): ("v1",),
     ("eventing.knative.dev", "Broker"): ("v1",),
     ("eventing.knative.dev", "Trigger"): ("v1",),
+    ("eventing.knative.dev", "KafkaSink"): ("v1alpha1",),
     ("messaging.knative.dev", "Channel"): ("v1",),
     ("messaging.knative.dev", "InMemoryChannel"): ("v1",),
+    ("messaging.knative.dev", "KafkaChannel"): ("v1", "v1beta1"),
     ("messaging.knative.dev", "Subscription"): ("v1",),
     ("messaging.knit.dev", "LogChannel"): ("v1alpha1",),
     ("messaging.knit.dev", "RedisStreamChannel"): ("v1alpha1",),
@@ -30,9 +32,7 @@ LATER = frozenset(
         ("eventing.knative.dev", "EventPolicy"),
         ("eventing.knative.dev", "EventTransform"),
         ("eventing.knative.dev", "RequestReply"),
-        ("eventing.knative.dev", "KafkaSink"),
         ("eventing.knative.dev", "RabbitmqBrokerConfig"),
-        ("messaging.knative.dev", "KafkaChannel"),
         ("messaging.knative.dev", "NatsJetStreamChannel"),
         ("messaging.cloud.google.com", "Channel"),
         ("sources.knative.dev", "ApiServerSource"),
@@ -58,13 +58,14 @@ LATER = frozenset(
 
 ADDRESSABLE = frozenset(
     {
-        *("Broker", "Channel", "InMemoryChannel", "LogChannel", "RedisStreamChannel", "PluginChannel"),
-        *("Sequence", "Parallel", "RedisStreamSink"),
+        *("Broker", "Channel", "InMemoryChannel", "KafkaChannel", "LogChannel", "RedisStreamChannel", "PluginChannel"),
+        *("Sequence", "Parallel", "KafkaSink", "RedisStreamSink"),
     }
 )
 CHANNELS = frozenset(
     {
         ("messaging.knative.dev", "InMemoryChannel"),
+        ("messaging.knative.dev", "KafkaChannel"),
         ("messaging.knit.dev", "LogChannel"),
         ("messaging.knit.dev", "RedisStreamChannel"),
         ("messaging.knit.dev", "PluginChannel"),

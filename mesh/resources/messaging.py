@@ -1,4 +1,4 @@
-"""messaging.knative.dev: Channel, InMemoryChannel, Subscription; messaging.knit.dev: LogChannel. Pure. Reference §6."""
+"""messaging.knative.dev: Channel, InMemoryChannel, KafkaChannel, Subscription; messaging.knit.dev: LogChannel. Pure. Reference §6."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from mesh.resources.duck import DeliverySpec, Destination, Flaw, KReference, Spec
+from mesh.resources.duration import hint_for, parse_duration
 from mesh.resources.meta import Key, Resource
 
 GROUP = "messaging.knative.dev"
@@ -80,6 +81,47 @@ class BackingChannel(Resource):
     """InMemoryChannel and LogChannel: a channel that holds events. spec is None where it could not be read."""
 
     spec: BackingSpec | None
+
+
+class KafkaChannelSpec(BackingSpec):
+    """retentionDuration is kept as written."""
+
+    numPartitions: int = Field(default=1, gt=0, le=2**31 - 1)  # noqa: N815  # Knative's names
+    replicationFactor: int = Field(default=1, gt=0, le=2**15 - 1)  # noqa: N815
+    retentionDuration: str = "PT168H"  # noqa: N815
+
+    def flaws(self, path: str) -> Iterator[Flaw]:
+        """Rules beyond the shape."""
+        yield from super().flaws(path)
+        try:
+            seconds = parse_duration(self.retentionDuration or "PT168H")
+        except ValueError as error:
+            yield Flaw(f"{path}.retentionDuration", str(error), hint_for(self.retentionDuration))
+            return
+        if seconds < 0:
+            yield Flaw(
+                f"{path}.retentionDuration", f'invalid value "{self.retentionDuration}": it must not be negative'
+            )
+
+    @property
+    def retention_ms(self) -> int:
+        return int(parse_duration(self.retentionDuration or "PT168H") * 1000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KafkaChannel(Resource):
+    """spec is None where it could not be read."""
+
+    spec: KafkaChannelSpec | None
+
+    def immutable(self) -> Mapping[str, Any]:
+        """All but delivery and subscribers; `retentionDuration` may be set where it was not."""
+        spec = self.document.value.get("spec") or {}
+        return {
+            "spec.numPartitions": spec.get("numPartitions", 1),
+            "spec.replicationFactor": spec.get("replicationFactor", 1),
+            "spec.retentionDuration": spec.get("retentionDuration") or "PT168H",
+        }
 
 
 class SubscriptionSpec(Spec):

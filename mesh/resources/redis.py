@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from mesh.resources.address import parse_address
 from mesh.resources.duck import Flaw, Spec
 from mesh.resources.duration import hint_for, parse_duration
 from mesh.resources.messaging import BackingChannel, BackingSpec
 from mesh.resources.meta import Resource
+from mesh.resources.redis_address import parse_address
 
 SINKS = "sinks.knative.dev"
 

@@ -10,21 +10,26 @@ import pytest
 from channels.contract.suite import *  # noqa: F403  # the tests themselves
 from tests.support.channels import Harness
 
-BACKENDS = ["memory", "log", "redis"]
-DURABLE = ["log", "redis"]
+BACKENDS = ["memory", "log", "redis", "kafka"]
+DURABLE = ["log", "redis", "kafka"]
+
+
+async def made(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Harness]:
+    backend: str = request.param
+    bootstrap = request.getfixturevalue("kafka").bootstrap if backend == "kafka" else ""
+    harness = Harness(backend, folder, bootstrap=bootstrap)
+    await harness.open()
+    yield harness
+    await harness.close()
 
 
 @pytest.fixture(params=BACKENDS)
 async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Harness]:
-    made = Harness(request.param, tmp_path)
-    await made.open()
-    yield made
-    await made.close()
+    async for each in made(request, tmp_path):
+        yield each
 
 
 @pytest.fixture(params=DURABLE)
 async def durable(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Harness]:
-    made = Harness(request.param, tmp_path)
-    await made.open()
-    yield made
-    await made.close()
+    async for each in made(request, tmp_path):
+        yield each

@@ -23,6 +23,8 @@ PAGES = [pytest.param(page, id=page.name) for page in documents()]
 UNTIL_CTRL_C = ("knit run", "knit listen")
 """These run until they are ended: their arguments are read, no more. So are those of a repair, which wants the mesh stopped."""
 ONLY_READ = (*UNTIL_CTRL_C, "knit repair")
+NOT_INSTALLED = 'no backend named "sqlite" is installed'
+"""The backend that docs/write-a-channel.md has the reader write."""
 TYPED_ONCE = ("knit send", "curl -i")
 """These change something; all others are asked again until they show what they should, since an event takes its time."""
 
@@ -56,7 +58,8 @@ def test_files_that_are_named_are_there(page: Path) -> None:
 def test_yaml_of_a_page_is_in_order(page: Path, tmp_path: Path) -> None:
     write_world(page, tmp_path)
     snapshot = examine((tmp_path,), namespace="default")
-    assert [*snapshot.problems, *snapshot.ignored] == []
+    problems = [problem for problem in snapshot.problems if NOT_INSTALLED not in problem.message]
+    assert [*problems, *snapshot.ignored] == []
 
 
 def test_yaml_of_the_readme_is_that_of_the_example() -> None:

@@ -12,6 +12,7 @@ from redis import Redis
 from channels.api import Burial
 from channels.redis_streams.keys import Names
 from channels.redis_streams.subscription import FOREIGN
+from mesh.runtime.clock import SystemClock
 from tests.servers.redis import RedisServer
 from tests.support.channels import TOPIC, Reader, Settling, event, ids
 from tests.support.redis_peers import SETTINGS, Peer
@@ -220,6 +221,18 @@ async def test_a_stream_deleted_under_us_is_made_again(server: RedisServer, clie
         client.flushall()
         assert await one.publish(event(2)) is None
         await one.until(lambda: ids(reader.seen) == ["1", "2"])
+
+
+async def test_how_long_something_waits_is_known_without_reading_it(server: RedisServer) -> None:
+    async with Peer("one", options(server)) as one:
+        reader = one.read(parallelism=1)
+        assert await one.publish(event(1)) is None
+        (await reader.next()).settle()
+        one.channel.unsubscribe(TOPIC, "a", forget=False)
+        began_ns = SystemClock.now_ns()
+        assert await one.publish(event(2)) is None
+        await one.until(lambda: one.channel.states()[0].oldest_ns > 0)
+        assert abs(one.channel.states()[0].oldest_ns - began_ns) < 1e9
 
 
 async def test_a_foreign_key_under_our_name_is_refused_and_told(server: RedisServer, client: Redis) -> None:

@@ -98,7 +98,7 @@ def test_events_go_through_redis_and_everything_can_be_seen(
         assert one.send("refused", event_id="bad") == 202
         (letter,) = one.wait_for(lambda: one.get("/api/v1/deadletters")["items"])
         assert (letter["id"], letter["code"], letter["attempts"]) == ("bad", 503, 2)
-        backend = one.condition("Broker", "default", "BackendReady")
+        backend = one.wait_for(lambda: one.condition("Broker", "default", "BackendReady"))
         assert (backend["status"], backend["reason"]) == ("True", "Durable")
         assert "s3cret" not in json.dumps(one.get("/api/v1/resources"))
         headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "t"}

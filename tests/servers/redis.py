@@ -170,7 +170,7 @@ class RedisServer:
 
 
 @cache
-def shared_redis() -> RedisServer:
+def any_redis() -> RedisServer:
     """One server for all tests of this process that only need some Redis; each empties it first."""
     server = RedisServer(Path(tempfile.mkdtemp(prefix="knit-redis-")))
     server.start()

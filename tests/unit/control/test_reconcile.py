@@ -281,7 +281,7 @@ def test_other_yaml_is_ignored_and_said_so(mesh: Mesh) -> None:
 
 
 def test_kinds_that_are_not_served_are_ignored_with_a_reason(mesh: Mesh) -> None:
-    kafka = "apiVersion: messaging.knative.dev/v1beta1\nkind: KafkaChannel\nmetadata: {name: k}\n"
+    kafka = "apiVersion: messaging.knative.dev/v1beta1\nkind: NatsJetStreamChannel\nmetadata: {name: k}\n"
     snapshot = mesh.take({"k.yaml": kafka})
     assert [problem.file for problem in snapshot.ignored] == ["k.yaml"]
     assert snapshot.resources == ()

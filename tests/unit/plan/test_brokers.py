@@ -83,8 +83,8 @@ def test_missing_config_is_named_and_the_address_says_why() -> None:
         ({"channel-template-spec": "kind: ["}, "no valid YAML"),
         ({"channel-template-spec": "kind: InMemoryChannel"}, "apiVersion: missing field"),
         (
-            {"channel-template-spec": "apiVersion: messaging.knative.dev/v1beta1\nkind: KafkaChannel"},
-            "messaging.knative.dev/v1beta1 KafkaChannel comes with another version of Knit",
+            {"channel-template-spec": "apiVersion: messaging.knative.dev/v1beta1\nkind: NatsJetStreamChannel"},
+            "messaging.knative.dev/v1beta1 NatsJetStreamChannel comes with another version of Knit",
         ),
         (
             {"channel-template-spec": "apiVersion: messaging.knative.dev/v1alpha7\nkind: InMemoryChannel"},
@@ -206,9 +206,9 @@ def test_given_config_takes_the_delivery_of_the_cluster() -> None:
 
 
 def test_class_of_the_defaults_can_be_foreign() -> None:
-    world = World(BROKER + defaults("clusterDefault: {brokerClass: Kafka}"))
+    world = World(BROKER + defaults("clusterDefault: {brokerClass: RabbitMQBroker}"))
     assert world.plan.topics == ()
-    assert "Kafka" in world.compiled.ignored[0].message
+    assert "RabbitMQBroker" in world.compiled.ignored[0].message
 
 
 def test_config_of_another_namespace_can_be_forbidden() -> None:
@@ -234,7 +234,7 @@ def test_broken_defaults_are_reported_and_nothing_is_guessed(text: str) -> None:
 
 
 def test_defaults_without_a_cluster_part_keep_the_shipped_ones() -> None:
-    world = World(BROKER + trigger() + defaults("namespaceDefaults: {other: {brokerClass: Kafka}}"))
+    world = World(BROKER + trigger() + defaults("namespaceDefaults: {other: {brokerClass: RabbitMQBroker}}"))
     assert world.egress("trigger/default/t").policy == DeliveryPolicy(10, "exponential", 0.2)
 
 

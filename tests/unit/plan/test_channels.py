@@ -97,8 +97,8 @@ def test_delivery_of_a_template_is_the_default_of_the_channel() -> None:
             "spec.channelTemplate.apiVersion",
         ),
         (
-            "{channelTemplate: {apiVersion: messaging.knative.dev/v1beta1, kind: KafkaChannel}}",
-            "messaging.knative.dev/v1beta1 KafkaChannel comes with another version",
+            "{channelTemplate: {apiVersion: messaging.knative.dev/v1beta1, kind: NatsJetStreamChannel}}",
+            "messaging.knative.dev/v1beta1 NatsJetStreamChannel comes with another version",
             "spec.channelTemplate",
         ),
         (
@@ -268,7 +268,7 @@ def test_own_dead_letter_sink_wins() -> None:
             "SubscriberResolveFailed",
             "Failed to resolve spec.subscriber",
         ),
-        (subscription(kind="KafkaChannel"), "ChannelReferenceFailed", "not served yet"),
+        (subscription(kind="NatsJetStreamChannel"), "ChannelReferenceFailed", "not served yet"),
         (subscription(kind="Subscription"), "ChannelReferenceFailed", "is no channel"),
         (subscription(kind="Broker"), "ChannelReferenceFailed", "did you mean eventing.knative.dev/v1"),
         (

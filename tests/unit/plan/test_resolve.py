@@ -149,7 +149,7 @@ def test_unready_and_foreign_objects_have_no_address() -> None:
     )
     assert "Broker default/sick is not ready" in str(target(ref("Broker", "sick"), unready))
     foreign = BROKER.replace(
-        "{name: default}", "{name: kafka, annotations: {eventing.knative.dev/broker.class: Kafka}}"
+        "{name: default}", "{name: kafka, annotations: {eventing.knative.dev/broker.class: RabbitMQBroker}}"
     )
     assert "URL missing in address of Broker default/kafka" in str(target(ref("Broker", "kafka"), foreign))
     assert "is not ready" in str(target("{uri: 'http://localhost:8080/default/sick'}", unready))

@@ -250,9 +250,9 @@ def test_parallelism_of_the_process_is_the_default() -> None:
 
 
 def test_foreign_class_is_left_alone_and_said_so() -> None:
-    world = World(broker("{}", "eventing.knative.dev/broker.class: Kafka") + trigger())
+    world = World(broker("{}", "eventing.knative.dev/broker.class: RabbitMQBroker") + trigger())
     assert world.compiled.statuses == {}
     assert (world.plan.topics, world.plan.ingresses) == ((), ())
     assert [problem.resource for problem in world.compiled.ignored] == ["Broker default/default"]
-    assert "Kafka" in world.compiled.ignored[0].message
+    assert "RabbitMQBroker" in world.compiled.ignored[0].message
     assert world.errors == []

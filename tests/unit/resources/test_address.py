@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.resources.address import RedisAddress, parse_address
+from mesh.resources.redis_address import RedisAddress, parse_address
 
 
 @pytest.mark.parametrize(

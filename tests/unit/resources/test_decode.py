@@ -352,7 +352,7 @@ def test_both_versions_of_ping_source_are_read() -> None:
             "JobSink",
             "sinks.knative.dev/v1alpha1 JobSink is not served yet by this version",
         ),
-        ("messaging.knative.dev/v1beta1", "KafkaChannel", "not served yet"),
+        ("messaging.knative.dev/v1alpha1", "NatsJetStreamChannel", "not served yet"),
         ("serving.knative.dev/v1", "Service", "not served yet"),
         ("v1", "Broker", "v1 has no kind Broker; did you mean eventing.knative.dev/v1?"),
         ("eventing.knative.dev/v1", "Channel", "did you mean messaging.knative.dev/v1?"),
