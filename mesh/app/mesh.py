@@ -124,7 +124,7 @@ class Mesh:
             self.admin_url = f"http://{_reachable(admin_host)}:{admin_port}"
             world = self._world()
             reconciler = self._reconciler()
-            files = await asyncio.to_thread(world.scan) if world is not None else (_default_world(self.options),)
+            files = await world.settled() if world is not None else (_default_world(self.options),)
             self._take(reconciler.reconcile(files))
             sources = await stack.enter_async_context(self._source_runner())
             dirs = tuple(str(path.absolute()) for path in self.options.dirs)

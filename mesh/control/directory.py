@@ -96,7 +96,7 @@ class DirectoryWorld:
             with _watch(list(last_folders)) as notify:
                 # Looked at only now: what changes from here on is noticed.
                 while True:
-                    files = await self._settled(last)
+                    files = await self.settled(last)
                     if files != last:
                         last = files
                         yield files
@@ -108,10 +108,10 @@ class DirectoryWorld:
         self.scan()
         return self._folders
 
-    async def _settled(self, last: tuple[FileText, ...] | None) -> tuple[FileText, ...]:
+    async def settled(self, last: tuple[FileText, ...] | None = None) -> tuple[FileText, ...]:
+        """All files, once they stand still; the first time too, since a file that is just being written looks as if its objects
+        were deleted. `last`: what they were before, to return at once where nothing changed."""
         files = await asyncio.to_thread(self.scan)
-        if last is None:
-            return files
         for _ in range(_MAX_ROUNDS):
             if files == last:
                 return files
